@@ -1,0 +1,23 @@
+"""genlib: the small package behind the course. Each module has one job; see CONTRIBUTING.md."""
+
+import difflib
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The clone: the folder that holds ``notebooks/``, ``data/`` and ``genlib/``."""
+
+
+class UserError(ValueError):
+    """A user's mistake, told in one sentence: what was given, what is allowed, what to do."""
+
+    def _render_traceback_(self):
+        # IPython asks an exception for this method: a learner sees the sentence, not a traceback.
+        return [f"{type(self).__name__}: {self}"]
+
+
+def nearest(name, known):
+    """Return " Did you mean 'x'?" for the entry of ``known`` closest to ``name``, or ""."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

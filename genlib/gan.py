@@ -1,0 +1,158 @@
+"""A generative adversarial network (Goodfellow et al. 2014) as one Keras model with one loss.
+
+The network is a small DCGAN (Radford et al. 2016). Both players train in one step, by one
+optimizer: each player's gradient comes from its own term of the loss alone.
+"""
+
+import numpy as np
+
+from genlib import UserError, checkpoints
+from genlib._backend import keras
+from genlib.data import from_model
+from genlib.layers import update_average
+
+layers, ops = keras.layers, keras.ops
+
+
+def build_generator(image_shape, latent_dim, width):
+    """Latent (batch, latent_dim) → image (batch, height, width, channels) in [-1, 1].
+
+    Two transposed convolutions double the size twice, so height and width are multiples of 4.
+    """
+    height, breadth, channels = image_shape
+    z = keras.Input((latent_dim,))
+    x = layers.Dense(height // 4 * (breadth // 4) * 2 * width, use_bias=False)(z)
+    x = layers.Reshape((height // 4, breadth // 4, 2 * width))(x)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.Conv2DTranspose(width, 4, 2, padding="same", use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.Conv2DTranspose(channels, 4, 2, padding="same", activation="tanh")(x)
+    return keras.Model(z, x, name="generator")
+
+
+def build_discriminator(image_shape, width):
+    """Image (batch, height, width, channels) in [-1, 1] → logit (batch, 1), positive for real."""
+    image = keras.Input(image_shape)
+    x = image
+    for filters in (width, 2 * width, 4 * width):
+        x = layers.Conv2D(filters, 4, 2, padding="same")(x)
+        x = layers.LeakyReLU(0.2)(x)
+    x = layers.Dense(1)(layers.Flatten()(x))
+    return keras.Model(image, x, name="discriminator")
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """−E log D(x) − E log(1 − D(G(z))), from logits (batch, 1); a scalar in nats."""
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def generator_loss(fake_logits):
+    """−E log D(G(z)), the non-saturating loss, from logits (batch, 1); a scalar in nats."""
+    return ops.mean(ops.softplus(-fake_logits))
+
+
+@keras.saving.register_keras_serializable(package="genlib")
+class GAN(keras.Model):
+    """A generator and a discriminator that train together under plain ``fit``.
+
+    generator: latent (batch, latent_dim) → image; discriminator: image → logit (batch, 1), such as
+    ``build_generator`` and ``build_discriminator`` make. seed: of the latents in training.
+
+    ``fit`` takes images in [-1, 1]. ``generate`` uses an exponential moving average of the
+    generator's weights.
+    """
+
+    def __init__(self, generator, discriminator, seed=0):
+        super().__init__()
+        self.generator, self.discriminator, self.seed = generator, discriminator, seed
+        self.latent_dim = generator.input_shape[-1]
+        self.average = keras.models.clone_model(generator)
+        self.average.trainable = False
+        self.average.set_weights(generator.get_weights())
+        self.updates = self.add_weight((), initializer="zeros", trainable=False, name="updates")
+        self.noise = keras.random.SeedGenerator(seed)
+        names = ("d_loss", "g_loss", "d_real", "d_fake")
+        self.trackers = [keras.metrics.Mean(name) for name in names]
+        self.built = True
+
+    @property
+    def metrics(self):
+        return self.trackers
+
+    def call(self, images, training=False):
+        """Return three logits (batch, 1): of real, of generated, of generated as G sees them."""
+        z = keras.random.normal((ops.shape(images)[0], self.latent_dim), seed=self.noise)
+        fake = self.generator(z, training=training)
+        real_logits = self.discriminator(images, training=training)
+        fake_logits = self.discriminator(ops.stop_gradient(fake), training=training)
+        # The same discriminator with its weights frozen: G's loss passes through it to G alone.
+        frozen = [ops.stop_gradient(w) for w in self.discriminator.trainable_variables]
+        judged, _ = self.discriminator.stateless_call(
+            frozen, self.discriminator.non_trainable_variables, fake, training=training
+        )
+        if training:
+            self.updates.assign_add(1.0)
+            update_average(self.average, self.generator, self.updates)
+        return real_logits, fake_logits, judged
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        real_logits, fake_logits, judged = y_pred
+        d_loss, g_loss = discriminator_loss(real_logits, fake_logits), generator_loss(judged)
+        d_real = ops.mean(ops.cast(real_logits > 0, "float32"))  # share of real taken for real
+        d_fake = ops.mean(ops.cast(fake_logits < 0, "float32"))  # share of fakes found out
+        for tracker, value in zip(self.trackers, (d_loss, g_loss, d_real, d_fake), strict=True):
+            tracker.update_state(value)
+        return d_loss + g_loss
+
+    def generate(self, n=None, seed=0, latents=None):
+        """Draw ``n`` images: float32 NumPy (n, height, width, channels) in [0, 1].
+
+        The same seed gives the same images. ``latents`` (n, latent_dim) fixes the vectors instead.
+        """
+        if latents is None:
+            latents = np.random.default_rng(seed).standard_normal((n, self.latent_dim), "float32")
+        parts = [
+            from_model(self.average(latents[i : i + 250], training=False))
+            for i in range(0, len(latents), 250)
+        ]
+        return np.concatenate(parts)
+
+    def get_config(self):
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        config = {k: keras.saving.serialize_keras_object(part) for k, part in parts.items()}
+        return config | {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        parts = [config[key] for key in ("generator", "discriminator")]
+        return cls(*map(keras.saving.deserialize_keras_object, parts), seed=config["seed"])
+
+
+def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=32, seed=0):
+    """A ``GAN`` of the course's two networks, its first weights a function of ``seed``.
+
+    image_shape: (height, width, channels), the sides multiples of 4, at least 8; width: filters of
+    the layers next to the image.
+    """
+    check_shape(image_shape)
+    keras.utils.set_random_seed(seed)
+    generator = build_generator(image_shape, latent_dim, width)
+    return GAN(generator, build_discriminator(image_shape, width), seed)
+
+
+def check_shape(image_shape):
+    """Raise ``UserError`` for images that two doublings of the size cannot draw."""
+    height, breadth, _ = image_shape
+    if height % 4 or breadth % 4 or min(height, breadth) < 8:
+        raise UserError(
+            f"this GAN draws images whose sides are multiples of 4, from 8 up, not "
+            f"{height}×{breadth}; give image_size={max(8, 4 * round(height / 4))}."
+        )
+
+
+def load_gan(name="gan_mnist"):
+    """Return a shipped ``GAN``, ready to generate. Raises ``UserError`` if it is not intact."""
+    checkpoints.path(name)
+    model = build_gan(**checkpoints.manifest()[name]["parameters"])
+    checkpoints.load_weights(model, name)
+    return model

@@ -1,0 +1,34 @@
+"""Blocks that two or more families share."""
+
+from genlib._backend import keras
+
+ops = keras.ops
+
+
+def update_average(average, model, step, decay=0.999):
+    """Move the weights of ``average`` towards those of ``model`` (exponential moving average).
+
+    average, model: two models of the same architecture; ``average`` is changed in place.
+    step: number of updates so far, a scalar tensor. The decay warms up as (1 + step) / (10 + step),
+        so that the first, random weights are soon forgotten.
+    decay: share of the old average that is kept once warm, between 0 and 1.
+    """
+    kept = ops.minimum(decay, (1.0 + step) / (10.0 + step))
+    for slow, fast in zip(average.weights, model.weights, strict=True):
+        slow.assign(kept * slow + (1.0 - kept) * fast)
+
+
+def slerp(start, end, fraction):
+    """Interpolate on the sphere between Gaussian latents (White 2016, "Sampling generative
+    networks"). A straight line would pass through vectors shorter than any that was trained on.
+
+    start, end: NumPy arrays (..., latent_dim); fraction: from 0 (start) to 1 (end).
+    """
+    import numpy as np
+
+    cosine = np.sum(start * end, -1, keepdims=True)
+    cosine /= np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(
+        end, axis=-1, keepdims=True
+    )
+    angle = np.arccos(np.clip(cosine, -0.9999, 0.9999))
+    return (np.sin((1 - fraction) * angle) * start + np.sin(fraction * angle) * end) / np.sin(angle)

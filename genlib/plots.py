@@ -1,0 +1,154 @@
+"""Every figure of the course. Each function returns a picture with alternative text for a cell.
+
+Colours are Okabe and Ito's (2008), told apart by people with any colour vision.
+"""
+
+import io
+import os
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+
+from genlib._backend import keras
+from genlib.data import to_uint8
+
+BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000"]
+
+
+def is_live():
+    """True where a person sits before the page (JupyterLab, VS Code, Colab), false in batch."""
+    live = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
+    return any(name in os.environ for name in live) and "pytest" not in sys.modules
+
+
+def picture(figure, alt):
+    """Turn a matplotlib figure into a PNG picture with alternative text."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=96, bbox_inches="tight", facecolor="white")
+    return Image(buffer.getvalue(), format="png", alt=alt)
+
+
+def axes(columns=1, rows=1, size=(4.2, 3.0)):
+    """A figure of the course's style with (rows, columns) axes. Returns (figure, list of axes)."""
+    with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
+        figure = Figure((size[0] * columns, size[1] * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+    for axis in grid.flat:
+        axis.set_prop_cycle(color=COLOURS)
+    return figure, list(grid.flat)
+
+
+def tile(images, columns, pad=1):
+    """Tile images (n, height, width, channels) in [0, 1] into one uint8 array, row by row."""
+    images = to_uint8(np.asarray(images))
+    rows = -(-len(images) // columns)
+    height, width, channels = images.shape[1:]
+    sheet = np.full((rows * (height + pad) + pad, columns * (width + pad) + pad, channels), 90)
+    for i, image in enumerate(images):
+        top, left = pad + i // columns * (height + pad), pad + i % columns * (width + pad)
+        sheet[top : top + height, left : left + width] = image
+    return (sheet[..., 0] if channels == 1 else sheet).astype("uint8")
+
+
+def _enlarge(sheet, image_size, pixels=56):
+    factor = max(1, round(pixels / image_size))
+    picture = Pillow.fromarray(sheet)
+    return picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.BOX)
+
+
+def grid(images, columns=10, alt=""):
+    """A grid of images (n, height, width, channels) in [0, 1], pixels kept sharp."""
+    buffer = io.BytesIO()
+    _enlarge(tile(images, columns), np.shape(images)[1]).save(buffer, "PNG", optimize=True)
+    return Image(buffer.getvalue(), format="png", alt=alt)
+
+
+def rows(named, columns=12, alt=""):
+    """Rows of images, one for each entry of {name: images in [0, 1]}, the names at the left."""
+    figure, all_axes = axes(1, len(named), (columns * 0.72, 0.78))
+    for axis, (name, images) in zip(all_axes, named.items(), strict=True):
+        sheet = tile(images[:columns], columns)
+        axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_yticks([sheet.shape[0] / 2], [name])
+        axis.tick_params(length=0)
+        axis.set_xticks([])
+        axis.spines[:].set_visible(False)
+    return picture(figure, alt)
+
+
+def animation(frames, columns=6, seconds=0.25, alt=""):
+    """An animated GIF of grids; frames: list of image arrays (n, height, width, channels)."""
+    sheets = [
+        _enlarge(tile(f, columns), np.shape(f)[1]).quantize(16, dither=Pillow.Dither.NONE)
+        if np.shape(f)[-1] == 1
+        else _enlarge(tile(f, columns), np.shape(f)[1]).quantize(64)
+        for f in frames
+    ]
+    durations = [int(1000 * seconds)] * (len(sheets) - 1) + [2000]  # rest on the last frame
+    buffer = io.BytesIO()
+    sheets[0].save(
+        buffer, "GIF", save_all=True, append_images=sheets[1:], duration=durations, loop=0
+    )
+    return Image(buffer.getvalue(), format="gif", alt=alt)
+
+
+def curves(panels, xlabel="epoch", alt="", x=None):
+    """Line plots side by side; panels: {title: {label: values}}. One legend a panel."""
+    figure, all_axes = axes(len(panels))
+    for axis, (title, lines) in zip(all_axes, panels.items(), strict=True):
+        for label, values in lines.items():
+            where = np.arange(1, len(values) + 1) if x is None else x
+            axis.plot(where, values, label=label, marker="o" if len(values) < 15 else None, ms=3)
+        axis.set(title=title, xlabel=xlabel)
+        axis.legend(frameon=False)
+    return picture(figure, alt)
+
+
+def bars(shares, names, ylabel="", line=None, alt=""):
+    """Bars; shares: {label: values (k,)} side by side, over k names. ``line``: a dashed level."""
+    figure, (axis,) = axes(size=(7.0, 2.8))
+    positions, width = np.arange(len(names)), 0.8 / len(shares)
+    for i, (label, values) in enumerate(shares.items()):
+        axis.bar(positions + (i - (len(shares) - 1) / 2) * width, values, width, label=label)
+    if line is not None:
+        axis.axhline(line, color="black", linestyle="--", linewidth=1)
+    axis.set_xticks(positions, names, rotation=30 if max(map(len, names)) > 4 else 0)
+    axis.set_ylabel(ylabel)
+    if len(shares) > 1:
+        axis.legend(frameon=False)
+    return picture(figure, alt)
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Draw samples from fixed latents as a model learns: frames of a film, shown once an epoch.
+
+    model.generate is called with ``controls``, the same each time; ``frames`` is the number of
+    frames over the whole training.
+    """
+
+    def __init__(self, frames=20, columns=6, **controls):
+        super().__init__()
+        self.count, self.columns, self.controls, self.frames = frames, columns, controls, []
+
+    def on_train_begin(self, logs=None):
+        steps = self.params["epochs"] * (self.params["steps"] or 1)
+        self.at = set(np.unique(np.geomspace(1, steps, self.count).astype(int)))
+        self.step, self.handle = 0, display(self._picture("no"), display_id=True)
+
+    def _picture(self, epochs):
+        images = self.model.generate(**self.controls)
+        return grid(images, self.columns, alt=f"samples after {epochs} epochs of training")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step in self.at:
+            self.frames.append(self.model.generate(**self.controls))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.handle:
+            self.handle.update(self._picture(epoch + 1))

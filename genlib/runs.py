@@ -1,0 +1,236 @@
+"""A run folder: parameters, history, metrics, samples, figures, checkpoints; and how to resume.
+
+Every file is written under a temporary name and renamed, so a killed run leaves no half file.
+Randomness is a function of (seed, step): a resumed run repeats an uninterrupted one.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import shutil
+import time
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from genlib import ROOT, UserError
+from genlib._backend import keras
+from genlib.data import to_model, to_uint8
+
+SCHEMA = 1
+
+
+def write(path, content):
+    """Write bytes or text to ``path`` atomically: a temporary file beside it, then a rename."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+    temporary.replace(path)
+
+
+def environment():
+    """Backend, device and library versions, as they go into ``metrics.json``."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = [
+            tf.config.experimental.get_device_details(g).get("device_name", "GPU")
+            for g in tf.config.list_physical_devices("GPU")
+        ]
+    elif backend == "jax":
+        import jax
+
+        gpus = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    else:
+        gpus = []
+    packages = ("keras", backend, "numpy")
+    return {
+        "backend": backend,
+        "device": ", ".join(gpus) or f"CPU, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }
+
+
+class Batches(keras.utils.PyDataset):
+    """Images, and labels if given, in batches, shuffled anew each epoch.
+
+    images: uint8 (N, height, width, channels); a batch is float32 in [-1, 1].
+    The order is a function of (seed, epoch) alone. The last, incomplete batch is left out.
+    """
+
+    def __init__(self, images, batch_size, seed=0, labels=None):
+        super().__init__()
+        if len(images) < batch_size:
+            raise UserError(
+                f"batch_size={batch_size} is more than the {len(images)} training images; lower it."
+            )
+        self.images, self.labels = images, labels
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self._shuffled = None  # the epoch that the present order belongs to
+
+    def __len__(self):
+        return len(self.images) // self.batch_size
+
+    def __getitem__(self, index):
+        if self._shuffled != self.epoch:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self._order, self._shuffled = rng.permutation(len(self.images)), self.epoch
+        rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        batch = to_model(self.images[rows])
+        return batch if self.labels is None else (batch, self.labels[rows])
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class Run:
+    """The folder that one execution of a lesson leaves behind.
+
+    lesson: its name, such as "02_gan". params: what ``params.check`` returned; ``run_dir`` in it
+    names the folder ("" is ``runs/<lesson>``), ``resume`` keeps what a killed run left there.
+    Raises ``UserError`` when the folder cannot be written.
+    """
+
+    def __init__(self, lesson, params):
+        self.params, self.lesson, self.started = params, lesson, time.time()
+        self.folder = Path(params["run_dir"] or ROOT / "runs" / lesson).expanduser().absolute()
+        try:
+            if not params.get("resume"):
+                for name in ("checkpoints", "figures"):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+                for name in ("metrics.json", "history.csv", "samples.npz"):
+                    (self.folder / name).unlink(missing_ok=True)
+            for name in ("checkpoints", "figures"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            write(self.folder / "params.json", json.dumps(params, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"run_dir={str(self.folder)!r} cannot be written ({error.strerror}); "
+                "give a folder of your own."
+            ) from None
+
+    def figure(self, name, picture):
+        """Save a picture of ``plots`` under ``figures/`` and return it, so that a cell shows it."""
+        suffix = "gif" if picture.format == "gif" else "png"
+        write(self.folder / "figures" / f"{name}.{suffix}", picture.data)
+        return picture
+
+    def samples(self, images):
+        """Save generated images, float (N, height, width, channels) in [0, 1]."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=to_uint8(images))
+        write(self.folder / "samples.npz", buffer.getvalue())
+
+    def metrics(self, dataset, results, headline=None, **facts):
+        """Write ``metrics.json``: the parameters, the dataset and its hash, results, environment.
+
+        results: {name: number or ``metrics.Result``}; headline: the name that tables show;
+        facts: anything else worth keeping, such as train_seconds or images_per_second.
+        """
+        record = {
+            "schema": SCHEMA,
+            "lesson": self.lesson,
+            "parameters": self.params,
+            "dataset": {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset.images)},
+            "headline": headline,
+            "metrics": {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in results.items()},
+            "seconds": round(time.time() - self.started, 2),
+            **facts,
+            **environment(),
+        }
+        write(self.folder / "metrics.json", json.dumps(record, indent=1, default=float) + "\n")
+        return record
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keep a run's history and checkpoints, print a line an epoch, and resume.
+
+    Pass ``initial_epoch=recorder.initial_epoch`` to ``fit``. ``seconds`` counts training alone:
+    the other callbacks' work at the end of an epoch is left out.
+    """
+
+    def __init__(self, run, model, batches):
+        super().__init__()
+        self.run, self.batches, self.initial_epoch = run, batches, 0
+        self.history, self.seconds = [], 0.0
+        model.optimizer.build(model.trainable_variables)
+        if run.params.get("resume"):
+            self._restore(model)
+
+    @property
+    def images_per_second(self):
+        """Throughput over the whole training, in real images."""
+        seen = len(self.history) * len(self.batches) * self.batches.batch_size
+        return seen / max(self.seconds, 1e-9)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        took = time.perf_counter() - self._began
+        self.seconds += took
+        row = {"epoch": epoch + 1, "seconds": round(took, 3)}
+        row |= {name: round(float(value), 6) for name, value in (logs or {}).items()}
+        self.history.append(row)
+        text = io.StringIO()
+        table = csv.DictWriter(text, row, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.history)
+        write(self.run.folder / "history.csv", text.getvalue())
+        save_state(self.run.folder / "checkpoints" / f"epoch_{epoch + 1:05d}.npz", self.model)
+        for old in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"))[:-2]:
+            old.unlink()
+        values = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("epoch", "seconds"))
+        print(f"epoch {epoch + 1}/{self.params['epochs']}  {took:.1f} s  {values}", flush=True)
+
+    def _restore(self, model):
+        for path in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"), reverse=True):
+            try:
+                load_state(path, model)
+            except UserError:
+                raise
+            except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                print(f"▶ {path.name} is damaged ({error}); trying the one before it.")
+                continue
+            epoch = int(path.stem.split("_")[1])
+            rows = csv.DictReader((self.run.folder / "history.csv").read_text().splitlines())
+            self.history = [{k: float(v) for k, v in row.items()} for row in rows][:epoch]
+            for row in self.history:
+                row["epoch"] = int(row["epoch"])
+            self.seconds = sum(row["seconds"] for row in self.history)
+            self.initial_epoch = self.batches.epoch = epoch
+            print(f"▶ resumed after epoch {epoch} from {path.name}")
+            return
+        print("▶ nothing to resume: starting from the first epoch")
+
+
+def _state(model):
+    metrics = {id(v) for m in model.metrics for v in m.variables}
+    return [v for v in model.variables if id(v) not in metrics] + model.optimizer.variables
+
+
+def save_state(path, model):
+    """Save all that training depends on: weights, seeds, optimizer. The zip's CRC guards it."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"{i:04d}": np.asarray(v.value) for i, v in enumerate(_state(model))})
+    write(path, buffer.getvalue())
+
+
+def load_state(path, model):
+    """Load what ``save_state`` saved, all or nothing. Raises for a damaged or foreign file."""
+    variables = _state(model)
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = [archive[f"{i:04d}"] for i in range(len(variables))]
+    for variable, array in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise UserError(
+                f"{path} holds a model of other sizes ({variable.path} is {tuple(variable.shape)} "
+                f"here, {array.shape} there); resume with the parameters that it was trained with."
+            )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

@@ -1,0 +1,252 @@
+"""Where images come from: known datasets, Keras's cache, downloads, folders, ``.npz`` files.
+
+Everything is hash-checked where a hash is known, and nothing is unpickled.
+"""
+
+import gzip
+import hashlib
+import os
+import socket
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from genlib import ROOT, UserError
+
+CACHE = ROOT / "data" / "cache"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_GOOGLE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+_DIGITS = tuple("0123456789")
+
+# What is known of each dataset. `files` holds (URL, hash of the file), `content` the SHA-256 of the
+# arrays, which holds for a repacked archive too.
+DATASETS = {
+    "digits": {
+        "classes": _DIGITS,
+        "licence": "CC BY 4.0 (UCI repository; Alpaydin & Kaynak 1998)",
+    },
+    "mnist": {
+        "classes": _DIGITS,
+        "licence": "CC BY-SA 3.0 (LeCun, Cortes & Burges 1998)",
+        "content": "52cd6c10ae77107af32269dd9d10ca19c1b749e83235a0c75e2f0729ebeaf141",
+        "folder": "datasets",
+        "files": {
+            "mnist.npz": "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+        },
+        "origin": _GOOGLE,
+    },
+    "fashion_mnist": {
+        "classes": (
+            *("T-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        ),
+        "licence": "MIT (Xiao, Rasul & Vollgraf 2017)",
+        "folder": "datasets/fashion-mnist",
+        "files": {
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+        "origin": _GOOGLE,
+    },
+    "cifar10": {
+        "classes": tuple(
+            [
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            ]
+        ),
+        "licence": "none stated, published for research (Krizhevsky 2009)",
+        "folder": "datasets",
+        # The binary version: the one that Keras downloads holds pickles.
+        "files": {
+            "cifar-10-binary.tar.gz": (
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+            ),
+        },
+        "origin": "https://www.cs.toronto.edu/~kriz/",
+    },
+}
+
+
+class NotAtHand(UserError):
+    """A known dataset is on no disk here and cannot be downloaded. ``why`` says what was tried."""
+
+    def __init__(self, name, why):
+        self.why = why
+        super().__init__(
+            f"dataset {name!r} is not on this machine and {why}; put {name}.npz into the folder "
+            f"that GENLIB_DATA names, or run `genlib data fetch {name}` where there is a network."
+        )
+
+
+def content_hash(arrays):
+    """SHA-256 over arrays, their types and shapes included."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _keras_home():
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
+def find(name):
+    """Return the path of a named dataset's ``.npz`` on this machine, or None."""
+    folders = [CACHE, _keras_home() / "datasets"]
+    if os.environ.get("GENLIB_DATA"):
+        folders.insert(0, Path(os.environ["GENLIB_DATA"]))
+    return next((f / f"{name}.npz" for f in folders if (f / f"{name}.npz").is_file()), None)
+
+
+def verify(name, path, arrays=None):
+    """Check a named dataset's file by its known content hash, or by the ``.sha256`` beside it."""
+    arrays = arrays or read_npz(path)
+    found = content_hash(arrays[key] for key in ARRAYS if key in arrays)
+    note = path.with_suffix(".sha256")
+    expected = DATASETS[name].get("content") or (note.read_text().strip() if note.exists() else "")
+    if expected and found != expected:
+        raise UserError(
+            f"{path} does not hold the {name} that it should (content SHA-256 {found[:12]}…, "
+            f"expected {expected[:12]}…); delete it and run `genlib data fetch {name}`."
+        )
+    return found
+
+
+def fetch(name):
+    """Download a named dataset into ``data/cache``, hash-checked, as ``.npz``. Returns the path."""
+    known = DATASETS[name]
+    cached = [_keras_home() / known["folder"] / file for file in known["files"]]
+    offline = os.environ.get("GENLIB_OFFLINE", "0") not in ("", "0")
+    if offline and not all(file.exists() for file in cached):
+        raise NotAtHand(name, "GENLIB_OFFLINE=1 forbids a download")
+    from genlib._backend import keras
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)  # a classroom's firewall may drop packets without a word
+    try:
+        paths = [
+            Path(
+                keras.utils.get_file(
+                    file,
+                    origin=known["origin"] + file,
+                    file_hash=file_hash,
+                    cache_dir=str(_keras_home()),
+                    cache_subdir=known["folder"],
+                )
+            )
+            for file, file_hash in known["files"].items()
+        ]
+    except Exception as error:  # get_file wraps every cause in a bare Exception
+        raise NotAtHand(name, f"the download failed ({str(error)[-120:]})") from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    arrays = _READERS[name](paths)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"{name}.npz"
+    temporary = CACHE / f"{name}.part.npz"
+    np.savez_compressed(temporary, **arrays)
+    path.with_suffix(".sha256").write_text(content_hash(arrays[key] for key in ARRAYS) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def _read_idx(paths):
+    arrays = []
+    for path in paths:
+        raw = gzip.decompress(path.read_bytes())
+        sizes = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
+        arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes))
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def _read_cifar(paths):
+    rows = {"data": [], "test": []}
+    with tarfile.open(paths[0]) as archive:
+        for member in sorted(name for name in archive.getnames() if name.endswith(".bin")):
+            raw = archive.extractfile(member).read()
+            rows[Path(member).name[:4]].append(np.frombuffer(raw, np.uint8).reshape(-1, 3073))
+    arrays = []
+    for part in map(np.concatenate, rows.values()):
+        arrays += [part[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), part[:, :1]]
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+_READERS = {
+    "mnist": lambda paths: read_npz(paths[0]),
+    "fashion_mnist": _read_idx,
+    "cifar10": _read_cifar,
+}
+
+
+def read_npz(path):
+    """Read an ``.npz`` without unpickling. Raises ``UserError`` for a damaged or unsafe file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise UserError(
+            f"{path} is not a whole .npz file ({error}); replace it by an intact copy."
+        ) from None
+    except ValueError as error:
+        reason = "it would need unpickling" if "pickle" in str(error) else str(error)
+        raise UserError(
+            f"{path} cannot be read safely: {reason}; save plain number arrays with numpy.savez."
+        ) from None
+
+
+def read_folder(folder, image_size, channels):
+    """Read a folder of images into arrays ``images`` and, from its subfolders, ``labels``.
+
+    Returns (arrays, class names). Raises ``UserError`` for an empty folder, an unreadable file, or
+    images of different sizes or modes that ``image_size`` and ``channels`` do not make equal.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"{folder} holds no images; put {', '.join(IMAGE_SUFFIXES)} files into it.")
+    images = []
+    for file in files:
+        images.append(_read_image(file, image_size, channels))
+        if images[-1].shape != images[0].shape:
+            raise UserError(
+                f"the images in {folder} differ: {files[0].name} is {images[0].shape}, {file.name} "
+                f"is {images[-1].shape} (height, width, channels); give image_size (for sizes) or "
+                "channels (1 grey, 3 colour) to make them equal."
+            )
+    parents = [p.relative_to(folder).parts[:-1] for p in files]
+    arrays, classes = {"images": np.stack(images)}, ()
+    if all(parents):
+        classes = tuple(sorted({parent[0] for parent in parents}))
+        arrays["labels"] = np.array([classes.index(parent[0]) for parent in parents])
+    return arrays, classes
+
+
+def _read_image(file, image_size, channels):
+    try:
+        with Image.open(file) as image:
+            grey = channels == 1 or (not channels and image.mode in ("1", "L", "I;16"))
+            image = image.convert("L" if grey else "RGB")
+            if image_size:
+                image = image.resize((image_size, image_size), Image.Resampling.LANCZOS)
+            return np.atleast_3d(np.asarray(image))
+    except (OSError, SyntaxError, ValueError):
+        raise UserError(
+            f"{file} is not a readable image ({file.stat().st_size} bytes); repair or remove it."
+        ) from None
