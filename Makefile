@@ -36,7 +36,7 @@ sync: $(READY)  ## copy genlib's definitions into the lessons' tagged cells
 	@$(BIN)/python -m genlib.shown
 
 checkpoints: $(READY)  ## train what data/checkpoints ships (needs MNIST)
-	@$(BIN)/python -m genlib.checkpoints
+	@$(BIN)/python -m genlib.publish
 
 tensorboard: $(READY)  ## curves of all runs
 	@$(BIN)/tensorboard --logdir runs

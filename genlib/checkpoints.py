@@ -47,6 +47,7 @@ def load_weights(model, name):
 def publish(model, name, **facts):
     """Save a model's weights as a shipped checkpoint and write its line in the manifest."""
     file = FOLDER / f"{name}.weights.h5"
+    model.optimizer = None  # its slots would triple the size
     model.save_weights(file)
     content = file.read_bytes()
     if len(content) > MAX_BYTES:

@@ -90,7 +90,7 @@ def _run(options):
 
     values = _read_yaml(options.file) | dict(options.values)
     if options.lesson == "all":
-        return int(runner.run_all(options.preset, values) > 0)
+        return int(runner.run_all(options.preset, values, options.run_dir) > 0)
     folder = runner.run_lesson(options.lesson, values, options.preset, options.run_dir)
     print(f"{runner.headline(folder)}\nThe run: {folder}")
 
@@ -101,7 +101,12 @@ def _read_yaml(file):
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a readable YAML file ({error}).") from None
+        reason = " ".join(str(error).split())  # YAML's errors have several lines
+        raise UserError(f"{file} is not a readable YAML file ({reason}).") from None
     if not isinstance(values, dict):
         raise UserError(f"{file} must hold lines `name: value`.")
     return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

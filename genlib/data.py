@@ -121,9 +121,11 @@ def load_images(source="auto", image_size=0, channels=0):
         data = _by_name(source)
     elif path.is_dir():
         arrays, classes = read_folder(path, image_size, channels)
-        data = replace(_from_arrays(path.name, arrays, f"folder {path.name}"), class_names=classes)
+        data = replace(
+            _from_arrays(f"{path.name}/", arrays, f"folder {path.name}"), class_names=classes
+        )
     elif path.is_file() and path.suffix == ".npz":
-        data = _from_arrays(path.stem, read_npz(path), path.name)
+        data = _from_arrays(path.name, read_npz(path), path.name)
     else:
         raise UserError(
             f"dataset {str(source)!r} is no known name ({', '.join(DATASETS)}, auto), no folder of "
@@ -167,11 +169,18 @@ def _from_arrays(name, arrays, source):
     sha256 = content_hash(array for array in arrays.values())
     images, labels = _check_images(images, source), _check_labels(labels, len(images), source)
     if test_images is None:
-        train, test = _last_fifth(labels if labels is not None else np.zeros(len(images), int))
+        train, test = _last_fifth(np.zeros(len(images), int) if labels is None else labels)
+        if labels is not None and set(labels[test]) - set(labels[train]):
+            raise UserError(f"{source} needs at least 2 images of each class: some have only one.")
         test_images, test_labels = images[test], None if labels is None else labels[test]
         images, labels = images[train], None if labels is None else labels[train]
     else:
         test_images = _check_images(test_images, source)
+        if test_images.shape[1:] != images.shape[1:]:
+            raise UserError(
+                f"the training images in {source} are {images.shape[1:]}, its test images "
+                f"{test_images.shape[1:]} (height, width, channels); make them equal."
+            )
         test_labels = _check_labels(test_labels, len(test_images), source)
     known = DATASETS.get(name, {})
     classes = known.get("classes") or (

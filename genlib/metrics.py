@@ -7,6 +7,7 @@ called FCD, Fréchet classifier distance, and names the classifier by its hash.
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from genlib import UserError, checkpoints
 from genlib._backend import keras
@@ -55,9 +56,17 @@ def train_classifier(data, epochs=4, seed=0):
     keras.utils.set_random_seed(seed)
     model = build_classifier(data.shape, len(data.class_names))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * -(-len(data.images) // 128))
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(to_model(data.images), data.labels, batch_size=128, epochs=epochs, verbose=0)
     return model
+
+
+def load_classifier(name):
+    """Return a shipped classifier and its name with the first digits of its SHA-256."""
+    line = checkpoints.manifest()[name]
+    model = build_classifier(line["shape"], line["num_classes"])
+    return model, f"{name}@{checkpoints.load_weights(model, name)[:8]}"
 
 
 class Judge:
@@ -74,22 +83,27 @@ class Judge:
                 f"{data.name} has {len(data.test_images)} test images; to measure quality at least "
                 f"{MIN_IMAGES} are needed, so give at least {5 * MIN_IMAGES} images."
             )
-        self.num_classes, name = len(data.class_names), f"classifier_{data.name}"
-        self._model = self._components = None
-        if name in checkpoints.manifest() and checkpoints.manifest()[name]["shape"] == [
-            *data.shape
-        ]:
-            self._model = build_classifier(data.shape, self.num_classes)
-            self.name = f"{name}@{checkpoints.load_weights(self._model, name)[:8]}"
+        name = f"classifier_{data.name}"
+        if checkpoints.manifest().get(name, {}).get("shape") == [*data.shape]:
+            self._use(*load_classifier(name))
         elif data.labels is not None:
-            self._model = train_classifier(data)
-            self.name = f"a classifier trained here on {data.name}"
+            self._use(train_classifier(data), f"a classifier trained here on {data.name}")
         else:
-            self._components = _principal_components(data.images)
+            self._outputs, self.num_classes = None, 0
+            self._mean, self._axes = _principal_components(data.images)
             self.name = f"64 principal components of {data.name}"
-        if self._model:
-            outputs = [self._model.get_layer(layer).output for layer in ("features", "logits")]
-            self._outputs = keras.Model(self._model.input, outputs)
+
+    @classmethod
+    def shipped(cls, dataset):
+        """The shipped judge of a dataset's family ("digits", "mnist"), without the dataset."""
+        judge = cls.__new__(cls)
+        judge._use(*load_classifier(f"classifier_{dataset}"))
+        return judge
+
+    def _use(self, model, name):
+        outputs = [model.get_layer(layer).output for layer in ("features", "logits")]
+        self._outputs = keras.Model(model.input, outputs)
+        self.name, self.num_classes = name, model.output_shape[-1]
 
     def __call__(self, images):
         """Images, float (N, height, width, channels) in [0, 1] → (features, classes or None)."""
@@ -99,9 +113,8 @@ class Judge:
                 f"the images go from {images.min()} to {images.max()}; a judge needs [0, 1] "
                 "without NaN."
             )
-        if self._components is not None:
-            mean, axes = self._components
-            return (images.reshape(len(images), -1) - mean) @ axes, None
+        if self._outputs is None:
+            return (images.reshape(len(images), -1) - self._mean) @ self._axes, None
         features, logits = [], []
         for start in range(0, len(images), 500):
             pair = self._outputs(images[start : start + 500] * 2 - 1, training=False)
@@ -137,9 +150,10 @@ def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
     floor: features (n, d) of other real images; their distance to ``reference`` is the floor.
     by: name of what made the features. The estimate is biased in n, so all three n must be equal.
 
-    The interval is the basic bootstrap's: resampling adds the bias once more, so the percentiles
-    are reflected about the estimate. Returns ``Result``; raises ``UserError`` for unequal n, too
-    few samples, or features that are not finite.
+    The interval is that of the estimate at this n, to be read against the floor at the same n:
+    resampling adds the bias once more, so the bootstrap's spread is laid around the value.
+    Returns ``Result``. Raises ``UserError`` for unequal n, too few samples, or features that are
+    not finite.
     """
     n = len(reference)
     if not (reference.shape == samples.shape == floor.shape) or n < MIN_IMAGES:
@@ -154,17 +168,30 @@ def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
     value, rng = distance(reference, samples), np.random.default_rng(seed)
-    draws = [
-        distance(reference[rng.integers(0, n, n)], samples[rng.integers(0, n, n)])
-        for _ in range(bootstrap)
-    ]
-    high, low = 2 * value - np.percentile(draws, [2.5, 97.5])
-    return Result("FCD", value, n, distance(reference, floor), (max(low, 0.0), high), by)
+    with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
+        draws = [
+            distance(reference[rng.integers(0, n, n)], samples[rng.integers(0, n, n)])
+            for _ in range(bootstrap)
+        ]
+    low, high = value + np.percentile(draws, [2.5, 97.5]) - np.mean(draws)
+    interval = (float(max(low, 0.0)), float(high))
+    return Result("FCD", value, n, distance(reference, floor), interval, by)
 
 
 def class_shares(classes, num_classes):
     """Share of each class relative to uniform (num_classes,): 1 everywhere is a perfect balance."""
     return np.bincount(classes, minlength=num_classes) / len(classes) * num_classes
+
+
+def nearest_images(samples, images):
+    """For each sample, the nearest of ``images`` by pixels (Euclidean distance).
+
+    samples: (n, height, width, channels); images: (m, height, width, channels), both in [0, 1].
+    """
+    flat = images.reshape(len(images), -1).astype("float32")
+    squares = (flat**2).sum(1)
+    best = [np.argmin(squares - 2 * flat @ sample.ravel()) for sample in samples]
+    return images[best]
 
 
 def evaluate(judge, data, samples, seed=0):

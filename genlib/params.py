@@ -57,7 +57,7 @@ def coerce(name, value, kind, allowed=None):
         raise wrong
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if not math.isfinite(number) or (kind is int and number != int(number)):
         raise wrong

@@ -30,10 +30,16 @@ def picture(figure, alt):
     """Turn a matplotlib figure into a PNG picture with alternative text."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=96, bbox_inches="tight", facecolor="white")
+    return _png(Pillow.open(buffer).convert("RGB").quantize(128), alt)
+
+
+def _png(image, alt):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
     return Image(buffer.getvalue(), format="png", alt=alt)
 
 
-def axes(columns=1, rows=1, size=(4.2, 3.0)):
+def axes(columns=1, rows=1, size=(4.2, 3.2)):
     """A figure of the course's style with (rows, columns) axes. Returns (figure, list of axes)."""
     with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
         figure = Figure((size[0] * columns, size[1] * rows), layout="constrained")
@@ -63,9 +69,7 @@ def _enlarge(sheet, image_size, pixels=56):
 
 def grid(images, columns=10, alt=""):
     """A grid of images (n, height, width, channels) in [0, 1], pixels kept sharp."""
-    buffer = io.BytesIO()
-    _enlarge(tile(images, columns), np.shape(images)[1]).save(buffer, "PNG", optimize=True)
-    return Image(buffer.getvalue(), format="png", alt=alt)
+    return _png(_enlarge(tile(images, columns), np.shape(images)[1]), alt)
 
 
 def rows(named, columns=12, alt=""):
@@ -105,30 +109,55 @@ def curves(panels, xlabel="epoch", alt="", x=None):
             where = np.arange(1, len(values) + 1) if x is None else x
             axis.plot(where, values, label=label, marker="o" if len(values) < 15 else None, ms=3)
         axis.set(title=title, xlabel=xlabel)
-        axis.legend(frameon=False)
+        columns = 3 if len("".join(lines)) < 28 else 1
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns)
     return picture(figure, alt)
 
 
-def bars(shares, names, ylabel="", line=None, alt=""):
-    """Bars; shares: {label: values (k,)} side by side, over k names. ``line``: a dashed level."""
+def bars(shares, names, ylabel="", lines=(), alt=""):
+    """Bars; shares: {label: values (k,)} side by side, over k names. ``lines``: dashed levels."""
     figure, (axis,) = axes(size=(7.0, 2.8))
     positions, width = np.arange(len(names)), 0.8 / len(shares)
     for i, (label, values) in enumerate(shares.items()):
         axis.bar(positions + (i - (len(shares) - 1) / 2) * width, values, width, label=label)
-    if line is not None:
-        axis.axhline(line, color="black", linestyle="--", linewidth=1)
+    for level in lines:
+        axis.axhline(level, color="black", linestyle="--", linewidth=1)
     axis.set_xticks(positions, names, rotation=30 if max(map(len, names)) > 4 else 0)
     axis.set_ylabel(ylabel)
     if len(shares) > 1:
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares))
     return picture(figure, alt)
 
 
-class Snapshots(keras.callbacks.Callback):
-    """Draw samples from fixed latents as a model learns: frames of a film, shown once an epoch.
+def scatter(panels, alt=""):
+    """Point clouds side by side on equal axes; panels: {title: points (n, 2)}."""
+    figure, all_axes = axes(len(panels), size=(3.0, 3.2))
+    limit = 1.1 * max(np.abs(points).max() for points in panels.values())
+    for axis, (title, points) in zip(all_axes, panels.items(), strict=True):
+        axis.scatter(*points.T, s=4, alpha=0.3, edgecolors="none")
+        axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    return picture(figure, alt)
 
-    model.generate is called with ``controls``, the same each time; ``frames`` is the number of
-    frames over the whole training.
+
+def slider(draw, low, high, alt=""):
+    """Explore a number: a live slider where a person sits before the page, else a row of pictures.
+
+    draw: a function from a number to images (1, height, width, channels) in [0, 1].
+    """
+    if not is_live():
+        steps = np.linspace(low, high, 12)
+        return rows({f"{low:g} to {high:g}": np.concatenate([draw(v) for v in steps])}, alt=alt)
+    import ipywidgets
+
+    knob = ipywidgets.FloatSlider(0.5 * (low + high), min=low, max=high, step=(high - low) / 60)
+    return ipywidgets.interactive(lambda value: display(grid(draw(value), 1, alt)), value=knob)
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Draw samples as a model learns, and show the latest. ``frames`` collects them for a film.
+
+    ``model.generate`` is called with ``controls``, the same each time, at ``frames`` moments that
+    lie closer at the start of training, where more happens.
     """
 
     def __init__(self, frames=20, columns=6, **controls):
@@ -138,17 +167,15 @@ class Snapshots(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         steps = self.params["epochs"] * (self.params["steps"] or 1)
         self.at = set(np.unique(np.geomspace(1, steps, self.count).astype(int)))
-        self.step, self.handle = 0, display(self._picture("no"), display_id=True)
+        self.step, self.frames = 0, [self.model.generate(**self.controls)]
+        self.handle = display(self._picture(), display_id=True)
 
-    def _picture(self, epochs):
-        images = self.model.generate(**self.controls)
-        return grid(images, self.columns, alt=f"samples after {epochs} epochs of training")
+    def _picture(self):
+        return grid(self.frames[-1], self.columns, alt=f"samples after {self.step} training steps")
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         if self.step in self.at:
             self.frames.append(self.model.generate(**self.controls))
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.handle:
-            self.handle.update(self._picture(epoch + 1))
+            if self.handle:
+                self.handle.update(self._picture())

@@ -8,11 +8,16 @@ import time
 from pathlib import Path
 
 import yaml
+from traitlets.config import Config
 
 from genlib import ROOT, UserError, nearest
 from genlib.params import unknown
 
 NOTEBOOKS = ROOT / "notebooks"
+
+
+# Sockets in the file system: no race for ports, and nobody on the network can listen.
+_KERNEL = Config(KernelManager={"transport": "ipc"})
 
 
 class LessonFailed(RuntimeError):
@@ -56,11 +61,12 @@ def preset_values(path, preset):
     return yaml.safe_load(file.read_text()) or {}
 
 
-def run_lesson(name, values=None, preset=None, run_dir=None):
+def run_lesson(name, values=None, preset=None, run_dir=None, progress=True):
     """Execute a lesson and return its run folder, with the executed ``lesson.ipynb`` inside.
 
     values: {parameter: value}, which win over the preset's. run_dir: the folder, by default
-    ``runs/<lesson>`` or ``runs/<preset>/<lesson>``. A user's mistake leaves no notebook behind.
+    ``runs/<lesson>`` or ``runs/<preset>/<lesson>``. progress: show a bar. A user's mistake leaves
+    no notebook behind.
 
     Raises ``UserError`` for a wrong name or value, ``LessonFailed`` for anything else.
     """
@@ -74,7 +80,8 @@ def run_lesson(name, values=None, preset=None, run_dir=None):
     for key in merged:
         if key not in known:
             raise unknown(key, known)
-    folder = Path(run_dir or ROOT / "runs" / (preset or "") / path.stem).expanduser().absolute()
+    run_dir = run_dir or merged.get("run_dir") or ROOT / "runs" / (preset or "") / path.stem
+    folder = Path(run_dir).expanduser().absolute()
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "lesson.ipynb"
         try:
@@ -83,7 +90,8 @@ def run_lesson(name, values=None, preset=None, run_dir=None):
                 str(output),
                 parameters=merged | {"run_dir": str(folder)},
                 kernel_name="python3",
-                progress_bar={"desc": path.stem},
+                progress_bar=progress and {"desc": path.stem},
+                config=_KERNEL,
             )
         except PapermillExecutionError as error:
             if error.ename in ("UserError", "NotAtHand"):
@@ -111,9 +119,9 @@ def _keep(notebook, target):
     return target
 
 
-def run_all(preset=None, values=None):
+def run_all(preset=None, values=None, run_dir=None):
     """Run every lesson, print a table, write ``index.html``. Returns the number that failed."""
-    folder = ROOT / "runs" / (preset or "default")
+    folder = Path(run_dir or ROOT / "runs" / (preset or "default")).expanduser().absolute()
     table = []
     for name in lessons():
         started = time.time()
@@ -135,7 +143,8 @@ def headline(folder):
     record = json.loads((folder / "metrics.json").read_text())
     value = record["metrics"][record["headline"]]
     number = value["value"] if isinstance(value, dict) else value
-    return f"{record['headline']} {number:.4g} on {record['dataset']['name']}"
+    dataset = record["dataset"]["name"]
+    return f"{record['headline']} {number:.4g}" + (f" on {dataset}" if dataset != "none" else "")
 
 
 def _page(folder, table):

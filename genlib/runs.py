@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import time
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 from genlib import ROOT, UserError
 from genlib._backend import keras
 from genlib.data import to_model, to_uint8
+from genlib.sources import UNREADABLE
 
 SCHEMA = 1
 
@@ -60,7 +60,9 @@ class Batches(keras.utils.PyDataset):
     """Images, and labels if given, in batches, shuffled anew each epoch.
 
     images: uint8 (N, height, width, channels); a batch is float32 in [-1, 1].
-    The order is a function of (seed, epoch) alone. The last, incomplete batch is left out.
+    The order is a function of (seed, epoch) alone: ``fit`` asks for the batches in an order of its
+    own, from Python's global random state, and gets them in ours. The last, incomplete batch is
+    left out.
     """
 
     def __init__(self, images, batch_size, seed=0, labels=None):
@@ -72,20 +74,63 @@ class Batches(keras.utils.PyDataset):
         self.images, self.labels = images, labels
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
         self._shuffled = None  # the epoch that the present order belongs to
+        self._asked = None  # within an epoch of fit: the number of batches asked for
 
     def __len__(self):
         return len(self.images) // self.batch_size
 
+    def stream(self):
+        """What to give to ``fit``, with ``shuffle=False``: on TensorFlow a ``tf.data`` pipeline,
+        elsewhere this object.
+
+        Keras would wrap this object in a pipeline that tunes itself, and TensorFlow 2.21 ends such
+        a pipeline only when the tuner wakes: after a few epochs, many seconds later.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        arrays = [tf.constant(a) for a in (self.images, self.labels) if a is not None]
+
+        def rows(_):
+            order = tf.numpy_function(self._next_order, [], tf.int64, stateful=True)
+            order = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [len(self.images)]))
+            return order.batch(self.batch_size, drop_remainder=True)
+
+        def batch(rows):
+            images, *labels = (tf.gather(array, rows) for array in arrays)
+            return (tf.cast(images, "float32") / 127.5 - 1.0, *labels)
+
+        batches = tf.data.Dataset.from_tensors(0).flat_map(rows).map(batch).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        count = tf.data.experimental.assert_cardinality(len(self))
+        return batches.apply(count).with_options(options)
+
+    def _next_order(self):
+        order = self._permutation()
+        self.epoch += 1
+        return order
+
+    def _permutation(self):
+        return np.random.default_rng([self.seed, self.epoch]).permutation(len(self.images))
+
     def __getitem__(self, index):
         if self._shuffled != self.epoch:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            self._order, self._shuffled = rng.permutation(len(self.images)), self.epoch
+            self._order, self._shuffled = self._permutation(), self.epoch
+        if self._asked is not None:
+            index, self._asked = self._asked % len(self), self._asked + 1
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = to_model(self.images[rows])
         return batch if self.labels is None else (batch, self.labels[rows])
 
+    def on_epoch_begin(self):
+        self._asked = 0
+
     def on_epoch_end(self):
-        self.epoch += 1
+        if self._asked is not None:  # fit calls this once before the first epoch too
+            self.epoch += 1
+        self._asked = None
 
 
 class Run:
@@ -101,7 +146,7 @@ class Run:
         self.folder = Path(params["run_dir"] or ROOT / "runs" / lesson).expanduser().absolute()
         try:
             if not params.get("resume"):
-                for name in ("checkpoints", "figures"):
+                for name in ("checkpoints", "figures", "tensorboard"):
                     shutil.rmtree(self.folder / name, ignore_errors=True)
                 for name in ("metrics.json", "history.csv", "samples.npz"):
                     (self.folder / name).unlink(missing_ok=True)
@@ -129,6 +174,7 @@ class Run:
     def metrics(self, dataset, results, headline=None, **facts):
         """Write ``metrics.json``: the parameters, the dataset and its hash, results, environment.
 
+        dataset: ``data.Images``, or None for a lesson that uses none.
         results: {name: number or ``metrics.Result``}; headline: the name that tables show;
         facts: anything else worth keeping, such as train_seconds or images_per_second.
         """
@@ -136,7 +182,7 @@ class Run:
             "schema": SCHEMA,
             "lesson": self.lesson,
             "parameters": self.params,
-            "dataset": {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset.images)},
+            "dataset": _describe(dataset),
             "headline": headline,
             "metrics": {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in results.items()},
             "seconds": round(time.time() - self.started, 2),
@@ -147,8 +193,14 @@ class Run:
         return record
 
 
+def _describe(dataset):
+    if dataset is None:
+        return {"name": "none", "sha256": "", "n": 0}
+    return {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset.images)}
+
+
 class Recorder(keras.callbacks.Callback):
-    """Keep a run's history and checkpoints, print a line an epoch, and resume.
+    """Keep a run's history and checkpoints, print some ten lines on the way, and resume.
 
     Pass ``initial_epoch=recorder.initial_epoch`` to ``fit``. ``seconds`` counts training alone:
     the other callbacks' work at the end of an epoch is left out.
@@ -158,6 +210,9 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run, self.batches, self.initial_epoch = run, batches, 0
         self.history, self.seconds = [], 0.0
+        from tensorboard.summary import Writer  # imports TensorFlow, which is quiet by now
+
+        self.board = Writer(str(run.folder / "tensorboard"))
         model.optimizer.build(model.trainable_variables)
         if run.params.get("resume"):
             self._restore(model)
@@ -169,6 +224,7 @@ class Recorder(keras.callbacks.Callback):
         return seen / max(self.seconds, 1e-9)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -182,11 +238,16 @@ class Recorder(keras.callbacks.Callback):
         table.writeheader()
         table.writerows(self.history)
         write(self.run.folder / "history.csv", text.getvalue())
+        for name, value in (logs or {}).items():
+            self.board.add_scalar(name, float(value), step=epoch + 1)
+        self.board.flush()
         save_state(self.run.folder / "checkpoints" / f"epoch_{epoch + 1:05d}.npz", self.model)
         for old in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"))[:-2]:
             old.unlink()
-        values = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("epoch", "seconds"))
-        print(f"epoch {epoch + 1}/{self.params['epochs']}  {took:.1f} s  {values}", flush=True)
+        epochs = self.params["epochs"]
+        if (epoch + 1) % max(1, epochs // 10) == 0 or epoch + 1 == epochs:  # some ten lines in all
+            values = "  ".join(f"{name} {float(value):.3f}" for name, value in (logs or {}).items())
+            print(f"epoch {epoch + 1}/{epochs}  {took:.1f} s  {values}", flush=True)
 
     def _restore(self, model):
         for path in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"), reverse=True):
@@ -194,16 +255,17 @@ class Recorder(keras.callbacks.Callback):
                 load_state(path, model)
             except UserError:
                 raise
-            except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            except UNREADABLE as error:
                 print(f"▶ {path.name} is damaged ({error}); trying the one before it.")
                 continue
             epoch = int(path.stem.split("_")[1])
-            rows = csv.DictReader((self.run.folder / "history.csv").read_text().splitlines())
+            table = self.run.folder / "history.csv"
+            rows = csv.DictReader(table.read_text().splitlines() if table.exists() else [])
             self.history = [{k: float(v) for k, v in row.items()} for row in rows][:epoch]
             for row in self.history:
                 row["epoch"] = int(row["epoch"])
             self.seconds = sum(row["seconds"] for row in self.history)
-            self.initial_epoch = self.batches.epoch = epoch
+            self.initial_epoch = epoch
             print(f"▶ resumed after epoch {epoch} from {path.name}")
             return
         print("▶ nothing to resume: starting from the first epoch")

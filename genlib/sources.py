@@ -22,6 +22,10 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _GOOGLE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _DIGITS = tuple("0123456789")
+UNREADABLE = (  # what numpy raises for a damaged .npz, by the place of the damage
+    *(OSError, EOFError, KeyError, ValueError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 # What is known of each dataset. `files` holds (URL, hash of the file), `content` the SHA-256 of the
 # arrays, which holds for a repacked archive too.
@@ -133,9 +137,9 @@ def verify(name, path, arrays=None):
 def fetch(name):
     """Download a named dataset into ``data/cache``, hash-checked, as ``.npz``. Returns the path."""
     known = DATASETS[name]
-    cached = [_keras_home() / known["folder"] / file for file in known["files"]]
+    cached = {_keras_home() / known["folder"] / file: h for file, h in known["files"].items()}
     offline = os.environ.get("GENLIB_OFFLINE", "0") not in ("", "0")
-    if offline and not all(file.exists() for file in cached):
+    if offline and not all(_is_intact(*item) for item in cached.items()):
         raise NotAtHand(name, "GENLIB_OFFLINE=1 forbids a download")
     from genlib._backend import keras
 
@@ -159,13 +163,23 @@ def fetch(name):
     finally:
         socket.setdefaulttimeout(timeout)
     arrays = _READERS[name](paths)
-    CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / f"{name}.npz"
-    temporary = CACHE / f"{name}.part.npz"
-    np.savez_compressed(temporary, **arrays)
-    path.with_suffix(".sha256").write_text(content_hash(arrays[key] for key in ARRAYS) + "\n")
-    temporary.replace(path)
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        temporary = CACHE / f"{name}.part.npz"
+        np.savez_compressed(temporary, **arrays)
+        path.with_suffix(".sha256").write_text(content_hash(arrays[key] for key in ARRAYS) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise NotAtHand(name, f"{CACHE} cannot be written ({error.strerror})") from None
     return path
+
+
+def _is_intact(file, file_hash):
+    if not file.is_file():
+        return False
+    kind = "md5" if len(file_hash) == 32 else "sha256"
+    return hashlib.new(kind, file.read_bytes()).hexdigest() == file_hash
 
 
 def _read_idx(paths):
@@ -199,16 +213,18 @@ _READERS = {
 def read_npz(path):
     """Read an ``.npz`` without unpickling. Raises ``UserError`` for a damaged or unsafe file."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no zip archive, or its end is missing")
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+            return {key: np.asarray(archive[key]) for key in archive.files}
+    except UNREADABLE as error:
+        if "pickle" in str(error):
+            raise UserError(
+                f"{path} cannot be read safely: it would need unpickling; save plain number arrays "
+                "with numpy.savez."
+            ) from None
         raise UserError(
             f"{path} is not a whole .npz file ({error}); replace it by an intact copy."
-        ) from None
-    except ValueError as error:
-        reason = "it would need unpickling" if "pickle" in str(error) else str(error)
-        raise UserError(
-            f"{path} cannot be read safely: {reason}; save plain number arrays with numpy.savez."
         ) from None
 
 
@@ -246,7 +262,7 @@ def _read_image(file, image_size, channels):
             if image_size:
                 image = image.resize((image_size, image_size), Image.Resampling.LANCZOS)
             return np.atleast_3d(np.asarray(image))
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise UserError(
             f"{file} is not a readable image ({file.stat().st_size} bytes); repair or remove it."
         ) from None

@@ -1,28 +1,29 @@
 """Re-execute lessons at the default scale, in place, as they are stored in the repository.
 
-``python -m genlib.stored [LESSON…]`` (``make notebooks`` for all). What changes from run to run
-without saying anything, such as time stamps, is left out of the stored notebook.
+``python -m genlib.stored [LESSON…]`` (``make notebooks`` for all). Each lesson first runs at the
+quick scale, for its time. What changes from run to run without saying anything is left out; the
+measured times and results go into the lesson's first cell and into the README's table.
 """
 
+import json
+import re
+import shutil
 import sys
 
 import nbformat
 
-from genlib import UserError
-from genlib.runner import LessonFailed, find_lesson, headline, lessons, run_lesson
+from genlib import ROOT, UserError
+from genlib.runner import NOTEBOOKS, LessonFailed, find_lesson, headline, lessons, run_lesson
 
 
 def clean(notebook):
-    """Remove volatile metadata, papermill's traces, and merge split streams. In place."""
+    """Remove volatile metadata and papermill's traces, and number the cells anew. In place."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+    injected = "injected-parameters"
+    notebook.cells = [c for c in notebook.cells if injected not in c.metadata.get("tags", [])]
     number = 0
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -37,16 +38,43 @@ def clean(notebook):
 
 
 def store(name):
-    """Execute a lesson with its own defaults and store the result in place. Returns its folder."""
+    """Execute a lesson at both scales and store the default one in place. Returns its folder."""
     path = find_lesson(name)
+    before = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    quick = run_lesson(path.stem, preset="quick")
     folder = run_lesson(path.stem)
     executed = clean(nbformat.read(folder / "lesson.ipynb", as_version=4))
-    sources = [cell.source for cell in executed.cells]
-    original = nbformat.read(path, as_version=4)
-    if sources != [cell.source for cell in original.cells]:
+    if before != [cell.source for cell in executed.cells]:
         raise LessonFailed(f"{path.stem} was edited while it ran; run it again.")
+    times = (
+        f"**Measured times**: quick {_record(quick)['seconds']:.0f} s · default "
+        f"{_record(folder)['seconds']:.0f} s ({_record(folder)['device']})"
+    )
+    first = executed.cells[0]
+    first.source = re.sub(r"\*\*Measured times\*\*: .*?(?= · GPU)", times, first.source)
     nbformat.write(executed, path)
+    pictures = NOTEBOOKS / "pictures"
+    pictures.mkdir(exist_ok=True)
+    shutil.copy(folder / "figures" / "samples.png", pictures / f"{path.stem}.png")
+    _write_row(path, quick, folder)
     return folder
+
+
+def _record(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def _write_row(path, quick, folder):
+    """Rewrite a lesson's row in the README's table."""
+    seconds = " | ".join(f"{_record(run)['seconds']:.0f}" for run in (quick, folder))
+    row = f"| [{path.stem}](notebooks/{path.name}) | {seconds} | {headline(folder)} |"
+    readme = ROOT / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| [")]
+    kept = [line for line in rows if not line.startswith(f"| [{path.stem}]")]
+    place = lines.index("|---|---|---|---|") + 1
+    lines[place : place + len(rows)] = sorted([*kept, row])
+    readme.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""Train the models that ship in ``data/checkpoints``. ``make checkpoints`` (needs MNIST).
+
+``python -m genlib.publish [NAME…]`` trains some of them; a new classifier changes every FCD.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from genlib import UserError, checkpoints, gan, metrics
+from genlib._backend import keras
+from genlib.data import load_images, to_model
+from genlib.runs import Batches, environment
+
+
+def classifier(dataset, epochs):
+    """Train and publish ``classifier_<dataset>``, the judge of a dataset family."""
+    data, began = load_images(dataset), time.time()
+    model = metrics.train_classifier(data, epochs)
+    logits = np.asarray(model(to_model(data.test_images), training=False))
+    accuracy = float(np.mean(logits.argmax(-1) == data.test_labels))
+    print(f"classifier_{dataset}: accuracy {accuracy:.4f} on {len(data.test_images):,} test images")
+    _publish(model, f"classifier_{dataset}", data, began, {"accuracy": accuracy}, epochs=epochs)
+
+
+def best_gan(epochs=15, width=24, latent_dim=64):
+    """Train and publish ``gan_mnist``: lesson 02's recipe, longer."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "latent_dim": latent_dim, "width": width}
+    model = gan.build_gan(**parameters)
+    model.compile(optimizer=gan.PlayerAdam())
+    model.fit(Batches(data.images, 64).stream(), epochs=epochs, shuffle=False, verbose=2)
+    fcd, shares = metrics.evaluate(metrics.Judge(data), data, model.generate(5000, seed=1))
+    print(fcd, shares.round(2))
+    results = {"fcd": fcd.as_dict(), "class_shares": shares.tolist()}
+    _publish(model, "gan_mnist", data, began, results, parameters, epochs=epochs)
+
+
+def _publish(model, name, data, began, results, parameters=None, epochs=None):
+    checkpoints.publish(
+        model,
+        name,
+        dataset={"name": data.name, "sha256": data.sha256},
+        shape=list(data.shape),
+        num_classes=len(data.class_names),
+        parameters=parameters or {},
+        epochs=epochs,
+        metrics=results,
+        seconds=round(time.time() - began),
+        **environment(),
+    )
+
+
+RECIPES = {
+    "classifier_digits": lambda: classifier("digits", epochs=60),
+    "classifier_mnist": lambda: classifier("mnist", epochs=10),
+    "gan_mnist": best_gan,
+}
+
+if __name__ == "__main__":
+    keras.utils.set_random_seed(0)
+    try:
+        for recipe in sys.argv[1:] or RECIPES:
+            RECIPES[recipe]()
+    except (UserError, KeyError) as error:
+        sys.exit(f"{error}; there are {', '.join(RECIPES)}")

@@ -1,0 +1,89 @@
+"""Every test runs offline, and sees no dataset of the machine and no cache but its own."""
+
+import socket
+
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from genlib import sources
+
+# No deadline, no folder of examples, and the same examples each time: a failure repeats.
+settings.register_profile("course", max_examples=50, deadline=None, derandomize=True)
+settings.load_profile("course")
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch, tmp_path_factory):
+    """Keep the machine's data, caches and network out of every test."""
+    monkeypatch.delenv("GENLIB_DATA", raising=False)
+    monkeypatch.setenv("GENLIB_OFFLINE", "1")
+    world = tmp_path_factory.mktemp("world")
+    monkeypatch.setenv("KERAS_HOME", str(world / "keras"))
+    monkeypatch.setattr(sources, "CACHE", world / "cache")
+
+
+@pytest.fixture
+def sockets(monkeypatch):
+    """Refuse every socket and name look-up; the list holds those that were tried."""
+    tried = []
+
+    class Refused(socket.socket):
+        def __init__(self, *args, **kwargs):
+            tried.append("socket")
+            raise OSError("the tests have no network")
+
+    def look_up(host, *args, **kwargs):
+        tried.append(host)
+        raise socket.gaierror("the tests have no network")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return tried
+
+
+@pytest.fixture
+def small_mnist(monkeypatch):
+    """Arrays that pass for MNIST: 60 training and 20 test images of random pixels."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 60), ("test", 20)):
+        arrays[f"x_{part}"] = rng.integers(0, 256, (n, 28, 28), "uint8")
+        arrays[f"y_{part}"] = np.arange(n, dtype="uint8") % 10
+    content = sources.content_hash(arrays[key] for key in sources.ARRAYS)
+    monkeypatch.setitem(sources.DATASETS["mnist"], "content", content)
+    return arrays
+
+
+STAND_IN = """\
+epochs: int = 2  # number of epochs, 1 to 100
+dataset: str = "digits"  # a name or a path
+use_ema: bool = True  # average the weights
+resume: bool = False  # go on where a killed run stopped
+run_dir: str = ""  # the run folder
+---
+from genlib import data, params
+values = params.check(globals(), epochs=(1, 100))
+---
+images = data.load_images(dataset)
+---
+from genlib import runs
+run = runs.Run("00_stand_in", values)
+run.metrics(images, {"epochs": epochs}, headline="epochs")
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """A folder of lessons that holds one of four cells, ``00_stand_in``, in the lessons' form."""
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in STAND_IN.split("---")]
+    cells[0].metadata["tags"] = ["parameters"]
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, folder / "00_stand_in.ipynb")
+    monkeypatch.setattr("genlib.runner.NOTEBOOKS", folder)
+    monkeypatch.setattr("genlib.runner.ROOT", tmp_path)  # the default run folder is below it
+    return folder

@@ -1,0 +1,119 @@
+"""What every stored lesson promises, read from the file without running it."""
+
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from genlib import ROOT, runner, shown
+
+LESSONS = runner.lessons()
+MACHINE_PATHS = re.compile(r"/(home|root|Users|tmp|work|var)/\w")
+
+
+@pytest.fixture(params=LESSONS)
+def path(request):
+    return LESSONS[request.param]
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def outputs(notebook):
+    return [(cell, output) for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def test_the_file_is_a_valid_notebook_for_the_kernel_python3(notebook):
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_it_was_executed_once_from_top_to_bottom(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_no_error_warning_or_machine_path_is_stored(notebook):
+    for _, output in outputs(notebook):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.get("text", "")[:300]
+    text = "".join(
+        str(o.get("text", "")) + str(o.get("data", {}).get("text/plain"))
+        for _, o in outputs(notebook)
+    )
+    assert not MACHINE_PATHS.search(text + "".join(c.source for c in notebook.cells))
+
+
+def test_every_picture_has_alternative_text(notebook):
+    pictures = 0
+    for _, output in outputs(notebook):
+        for kind in output.get("data", {}):
+            if kind.startswith("image/"):
+                pictures += 1
+                assert output.metadata.get(kind, output.metadata).get("alt"), output.metadata
+    assert pictures
+
+
+def test_one_parameters_cell_with_a_type_and_a_comment_a_line(notebook):
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) == 1
+    for line in cells[0].source.splitlines():
+        assert re.fullmatch(r"\w+: (int|float|bool|str) = \S.*  # \S.+", line), line
+
+
+def test_it_checks_its_parameters_in_the_next_code_cell(notebook):
+    cells = code_cells(notebook)
+    place = next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
+    assert "params.check(" in cells[place + 1].source
+
+
+def test_presets_name_only_parameters_that_the_lesson_has(path):
+    for preset in ("quick", "gpu"):
+        file = runner.NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
+        assert set(yaml.safe_load(file.read_text()) or {}) <= set(runner.parameters(path))
+
+
+def test_code_cells_are_short(notebook):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert max(lengths) <= 30
+    assert statistics.median(lengths) <= 10
+
+
+def test_prose_and_size_are_within_budget(path, notebook):
+    words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    assert 600 <= words <= 2700
+    assert path.stat().st_size < 600 * 1024
+
+
+def test_links_to_files_lead_somewhere(notebook):
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (runner.NOTEBOOKS / target).exists(), target
+
+
+def test_shown_definitions_are_the_shipped_ones(path):
+    assert shown.differing(path) == []
+
+
+def test_each_definition_is_shown_in_one_lesson_only():
+    targets = [
+        target
+        for file in LESSONS.values()
+        for _, target in shown.tagged_cells(nbformat.read(file, as_version=4))
+    ]
+    assert targets and len(targets) == len(set(targets))
+
+
+def test_no_numbered_notebook_is_left_out_of_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"notebooks/{Path(file).name}" in readme for file in LESSONS.values())

@@ -1,0 +1,200 @@
+"""Images by name or by path become one form of dataset, and change range without loss."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from genlib import UserError, data
+
+any_images = arrays("uint8", array_shapes(min_dims=4, max_dims=4, max_side=5))
+# Images of two black or white pixels, so that equal ones are common.
+repeated_images = arrays("uint8", st.tuples(st.integers(1, 12), st.just(2), st.just(1), st.just(1)),
+                         elements=st.integers(0, 1))  # fmt: skip
+
+
+def save_images(folder, count=10, size=(12, 8), mode="L", name="image"):
+    """Save ``count`` PNG files of random pixels; size is (width, height). Returns the pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    depth = () if mode == "L" else (3,)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *size[::-1], *depth), "uint8")
+    for i, image in enumerate(pixels):
+        Image.fromarray(image, mode).save(folder / f"{name}_{i:03d}.png")
+    return pixels.reshape(count, *size[::-1], -1)
+
+
+def all_images(dataset):
+    return np.concatenate([dataset.images, dataset.test_images])
+
+
+def as_set(images):
+    return {image.tobytes() for image in images}
+
+
+# By name
+
+
+def test_the_digits_have_a_fifth_of_each_class_as_test_part_and_no_image_on_both_sides():
+    digits = data.load_images("digits")
+    assert digits.shape == (8, 8, 1) and digits.images.max() == 255
+    assert not as_set(digits.images) & as_set(digits.test_images)
+    assert len(as_set(all_images(digits))) == len(all_images(digits))
+    train, test = np.bincount(digits.labels), np.bincount(digits.test_labels)
+    assert len(test) == 10 and np.array_equal(test, (train + test) // 5)
+
+
+def test_mnist_keeps_its_official_test_part(small_mnist, tmp_path, monkeypatch):
+    np.savez(tmp_path / "mnist.npz", **small_mnist)
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    mnist = data.load_images("mnist")
+    assert np.array_equal(mnist.images[..., 0], small_mnist["x_train"])
+    assert np.array_equal(mnist.test_images[..., 0], small_mnist["x_test"])
+    assert np.array_equal(mnist.test_labels, small_mnist["y_test"])
+    assert mnist.class_names == tuple("0123456789") and mnist.name == "mnist"
+
+
+def test_auto_takes_mnist_where_it_is_at_hand(small_mnist, tmp_path, monkeypatch, capsys):
+    np.savez(tmp_path / "mnist.npz", **small_mnist)
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    assert data.load_images("auto").name == "mnist"
+    assert capsys.readouterr().out == ""
+
+
+def test_auto_says_in_a_banner_that_it_falls_back_to_the_digits(sockets, capsys):
+    assert data.load_images("auto").name == "digits"
+    banner = capsys.readouterr().out
+    assert banner.startswith("▶ MNIST") and "digits" in banner and "GENLIB_OFFLINE" in banner
+    assert banner.count("\n") == 1 and not sockets
+
+
+def test_auto_does_not_hide_a_damaged_mnist_behind_the_digits(small_mnist, tmp_path, monkeypatch):
+    small_mnist["x_train"][0, 0, 0] ^= 1
+    np.savez(tmp_path / "mnist.npz", **small_mnist)
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="does not hold the mnist"):
+        data.load_images("auto")
+
+
+# By path
+
+
+def test_a_folder_without_subfolders_has_no_labels(tmp_path):
+    pixels = save_images(tmp_path / "mine")
+    mine = data.load_images(tmp_path / "mine")
+    assert np.array_equal(all_images(mine), pixels)
+    assert mine.labels is None and mine.test_labels is None and mine.class_names == ()
+    assert mine.name == "mine/" and len(mine.test_images) == 2
+
+
+def test_the_subfolders_of_a_folder_are_its_classes(tmp_path):
+    for count, name in ((10, "cats"), (15, "dogs")):
+        save_images(tmp_path / "pets" / name, count)
+    pets = data.load_images(str(tmp_path / "pets"))
+    assert pets.class_names == ("cats", "dogs")
+    assert np.bincount(pets.labels).tolist() == [8, 12]
+    assert np.bincount(pets.test_labels).tolist() == [2, 3]
+
+
+def test_images_beside_class_folders_leave_the_whole_folder_without_labels(tmp_path):
+    save_images(tmp_path / "cats", 10)
+    save_images(tmp_path, 1)
+    assert data.load_images(tmp_path).labels is None
+
+
+@pytest.mark.parametrize("mode, depth", [("L", 1), ("RGB", 3)])
+@pytest.mark.parametrize(
+    "image_size, channels", [(0, 0), (0, 1), (0, 3), (16, 0), (16, 1), (16, 3), (4, 1)]
+)
+def test_a_folder_takes_the_size_and_the_colours_asked_for(
+    tmp_path, mode, depth, image_size, channels
+):
+    save_images(tmp_path, mode=mode)
+    images = data.load_images(tmp_path, image_size, channels)
+    sides = (image_size, image_size) if image_size else (8, 12)
+    assert images.shape == (*sides, channels or depth) == images.test_images.shape[1:]
+    assert images.images.dtype == np.uint8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_and_an_npz_of_the_same_pixels_convert_alike(tmp_path, channels):
+    mode = "RGB" if channels == 1 else "L"
+    pixels = save_images(tmp_path / "folder", mode=mode)
+    np.savez(tmp_path / "file.npz", images=pixels)
+    folder = data.load_images(tmp_path / "folder", 6, channels)
+    file = data.load_images(tmp_path / "file.npz", 6, channels)
+    assert np.array_equal(folder.images, file.images)
+
+
+def test_images_of_different_sizes_and_modes_become_equal_when_asked(tmp_path):
+    save_images(tmp_path, 5, (12, 8), "L", "grey")
+    save_images(tmp_path, 5, (9, 9), "RGB", "colour")
+    assert data.load_images(tmp_path, 8, 1).shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize("shape", [(20, 8, 8), (20, 8, 8, 1), (20, 8, 8, 3)])
+def test_an_npz_of_floats_from_0_to_1_equals_one_of_bytes(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    np.savez(tmp_path / "bytes.npz", images=pixels)
+    np.savez(tmp_path / "floats.npz", images=pixels / 255)
+    of_bytes, of_floats = (data.load_images(tmp_path / f"{n}.npz") for n in ("bytes", "floats"))
+    assert np.array_equal(of_bytes.images, of_floats.images) and of_bytes.images.ndim == 4
+    assert of_bytes.sha256 != of_floats.sha256
+
+
+def test_an_npz_with_a_test_part_of_its_own_keeps_it(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 4, 4), "uint8")
+    np.savez(tmp_path / "own.npz", images=pixels[:20], test_images=pixels[20:])
+    own = data.load_images(tmp_path / "own.npz")
+    assert len(own.images) == 20 and np.array_equal(own.test_images[..., 0], pixels[20:])
+
+
+def test_take_keeps_the_first_training_images_and_the_whole_test_part():
+    digits = data.load_images("digits")
+    few = digits.take(100)
+    assert np.array_equal(few.images, digits.images[:100])
+    assert np.array_equal(few.labels, digits.labels[:100])
+    assert len(few.test_images) == len(digits.test_images) and digits.take(0) is digits
+
+
+# Values
+
+
+@given(any_images)
+def test_uint8_survives_the_way_into_a_model_and_back(images):
+    scaled = data.to_model(images)
+    assert scaled.dtype == np.float32 and scaled.min() >= -1 and scaled.max() <= 1
+    drawn = data.from_model(scaled)
+    assert drawn.dtype == np.float32 and drawn.min() >= 0 and drawn.max() <= 1
+    assert np.array_equal(data.to_uint8(drawn), images)
+
+
+def test_black_is_minus_one_and_white_is_one_for_a_model():
+    assert data.to_model(np.array([0, 255], "uint8")).tolist() == [-1.0, 1.0]
+    assert data.from_model(np.array([-7.0, -1.0, 0.0, 1.0, 7.0])).tolist() == [0, 0, 0.5, 1, 1]
+
+
+@given(repeated_images)
+def test_deduplicate_keeps_the_first_occurrence_of_each_image(images):
+    seen, first = set(), []
+    for i, image in enumerate(images):
+        if image.tobytes() not in seen:
+            first.append(i)
+        seen.add(image.tobytes())
+    assert data.deduplicate(images).tolist() == first
+
+
+@given(repeated_images, st.floats(0, 1), st.integers(0, 5))
+def test_split_parts_the_images_and_leaves_equal_ones_on_the_same_side(images, fraction, seed):
+    rest, held_out = data.split(images, fraction, seed)
+    assert sorted([*rest, *held_out]) == list(range(len(images)))
+    assert not as_set(images[rest]) & as_set(images[held_out])
+    distinct = len(as_set(images))
+    assert len(as_set(images[held_out])) == round(fraction * distinct)
+
+
+def test_split_depends_on_its_seed_alone():
+    images = np.arange(100, dtype="uint8").reshape(100, 1, 1, 1)
+    halves = [data.split(images, 0.5, seed)[1].tolist() for seed in (1, 1, 2)]
+    assert halves[0] == halves[1] != halves[2]
