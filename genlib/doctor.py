@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from genlib import ROOT, UserError, checkpoints
-from genlib.sources import DATASETS, find, verify
+from genlib.sources import CACHE, DATASETS, find, verify
 
 MIN_MEMORY, MIN_DISK = 4, 1  # GiB that the lessons need at their default scale
 
@@ -44,7 +44,11 @@ def report():
 def _python():
     good = (3, 11) <= sys.version_info[:2] < (3, 14)
     remedy = "" if good else "install Python 3.11, 3.12 or 3.13, then: make run PYTHON=python3.12"
-    return "Python", f"{platform.python_version()} on {platform.platform(terse=True)}", remedy
+    return (
+        "Python",
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        remedy,
+    )
 
 
 def _backend():
@@ -104,10 +108,16 @@ def _data():
             continue
         try:
             verify(name, path)
-            findings.append((name, f"{path}", ""))
+            findings.append((name, f"{path.name} in {_place(path.parent)}", ""))
         except UserError as error:
             findings.append((name, "damaged", str(error)))
     return findings
+
+
+def _place(folder):
+    if folder == CACHE:
+        return "data/cache"
+    return "GENLIB_DATA" if str(folder) == os.environ.get("GENLIB_DATA") else "Keras's cache"
 
 
 def _checkpoints():

@@ -57,8 +57,8 @@ def generator_loss(fake_logits):
 class PlayerAdam(keras.optimizers.Adam):
     """Adam with a rate for each player: the generator's is ``generator_ratio`` times as high.
 
-    Two time scales are Heusel et al.'s (2017). They let D learn faster; for networks as small as
-    these a faster G measures better and covers the classes more evenly.
+    Two time scales are Heusel et al.'s (2017); their proof has a fast D. Here the default is a
+    fast G.
     """
 
     def __init__(self, learning_rate=5e-4, generator_ratio=3.0, beta_1=0.5, **kwargs):
