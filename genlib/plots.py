@@ -88,7 +88,7 @@ def rows(named, columns=12, alt=""):
 def animation(frames, columns=6, seconds=0.25, alt=""):
     """An animated GIF of grids; frames: list of image arrays (n, height, width, channels)."""
     sheets = [
-        _enlarge(tile(f, columns), np.shape(f)[1]).quantize(16, dither=Pillow.Dither.NONE)
+        _enlarge(tile(f, columns), np.shape(f)[1]).quantize(8, dither=Pillow.Dither.NONE)
         if np.shape(f)[-1] == 1
         else _enlarge(tile(f, columns), np.shape(f)[1]).quantize(64)
         for f in frames

@@ -142,9 +142,12 @@ def headline(folder):
     """One line on a run folder's result: its headline metric and the dataset."""
     record = json.loads((folder / "metrics.json").read_text())
     value = record["metrics"][record["headline"]]
-    number = value["value"] if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        said = f"{value['value']:.4g} (floor {value['floor']:.2f}, n = {value['n']:,})"
+    else:
+        said = f"{value:.4g}"
     dataset = record["dataset"]["name"]
-    return f"{record['headline']} {number:.4g}" + (f" on {dataset}" if dataset != "none" else "")
+    return f"{record['headline']} {said}" + (f" on {dataset}" if dataset != "none" else "")
 
 
 def _page(folder, table):
