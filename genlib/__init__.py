@@ -1,6 +1,9 @@
 """genlib: the small package behind the course. Each module has one job; see CONTRIBUTING.md."""
 
+import contextlib
 import difflib
+import os
+import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -21,3 +24,17 @@ def nearest(name, known):
     """Return " Did you mean 'x'?" for the entry of ``known`` closest to ``name``, or ""."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Silence C++ libraries, which write to file descriptor 2 and obey no Python setting."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -6,23 +6,8 @@ off the learner's screen, and GPU memory grows on demand instead of being reserv
 
 import contextlib
 import os
-import sys
 
-from genlib import UserError
-
-
-@contextlib.contextmanager
-def _quiet_stderr():
-    """Silence C++ libraries, which write to file descriptor 2 and obey no Python setting."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+from genlib import UserError, quiet_stderr
 
 
 def _start_backend():
@@ -34,7 +19,7 @@ def _start_backend():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             if backend != "tensorflow":
                 # Keras imports it in passing where it is installed; here it is quiet.
                 with contextlib.suppress(ImportError):

@@ -1,5 +1,6 @@
 """Run a lesson, or all of them, through papermill: parameters in, a run folder out."""
 
+import contextlib
 import html
 import json
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import yaml
 from traitlets.config import Config
 
-from genlib import ROOT, UserError, nearest
+from genlib import ROOT, UserError, nearest, quiet_stderr
 from genlib.params import unknown
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -85,14 +86,16 @@ def run_lesson(name, values=None, preset=None, run_dir=None, progress=True):
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "lesson.ipynb"
         try:
-            papermill.execute_notebook(
-                str(path),
-                str(output),
-                parameters=merged | {"run_dir": str(folder)},
-                kernel_name="python3",
-                progress_bar=progress and {"desc": path.stem},
-                config=_KERNEL,
-            )
+            # A kernel started from a kernel must not write into the outer one's output.
+            with contextlib.nullcontext() if progress else quiet_stderr():
+                papermill.execute_notebook(
+                    str(path),
+                    str(output),
+                    parameters=merged | {"run_dir": str(folder)},
+                    kernel_name="python3",
+                    progress_bar=progress and {"desc": path.stem},
+                    config=_KERNEL,
+                )
         except PapermillExecutionError as error:
             if error.ename in ("UserError", "NotAtHand"):
                 raise UserError(error.evalue) from None

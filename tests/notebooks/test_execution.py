@@ -76,7 +76,9 @@ def test_the_canary_fails(tmp_path, monkeypatch):
         nbformat.v4.new_code_cell('run_dir: str = ""  # .', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("%no_such_magic\nraise TypeError('canary')"),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "99_canary.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    canary = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(canary, tmp_path / "99_canary.ipynb")
     monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
     with pytest.raises(runner.LessonFailed, match="99_canary failed in cell"):
         runner.run_lesson("99_canary", run_dir=tmp_path / "run", progress=False)
