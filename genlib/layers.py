@@ -1,5 +1,7 @@
 """Blocks that two or more families share."""
 
+import numpy as np
+
 from genlib._backend import keras
 
 ops = keras.ops
@@ -24,8 +26,6 @@ def slerp(start, end, fraction):
 
     start, end: NumPy arrays (..., latent_dim); fraction: from 0 (start) to 1 (end).
     """
-    import numpy as np
-
     cosine = np.sum(start * end, -1, keepdims=True)
     cosine /= np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(
         end, axis=-1, keepdims=True
