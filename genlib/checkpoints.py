@@ -44,6 +44,24 @@ def load_weights(model, name):
     return manifest()[name]["sha256"]
 
 
+def load(name, build, image_shape=None):
+    """Return the shipped model ``name``: ``build`` with its parameters, and its weights.
+
+    Raises ``UserError`` if its file is not intact, or if it does not draw ``image_shape``.
+    """
+    path(name)
+    parameters = manifest()[name]["parameters"]
+    shape = tuple(parameters["image_shape"])
+    if image_shape and tuple(image_shape) != shape:
+        raise UserError(
+            f"the checkpoint {name} draws images of {shape}, the dataset has {tuple(image_shape)}; "
+            "choose dataset=mnist, or train: pretrained=false."
+        )
+    model = build(**parameters)
+    load_weights(model, name)
+    return model
+
+
 def publish(model, name, **facts):
     """Save a model's weights as a shipped checkpoint and write its line in the manifest."""
     file = FOLDER / f"{name}.weights.h5"

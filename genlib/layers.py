@@ -2,9 +2,20 @@
 
 import numpy as np
 
+from genlib import UserError
 from genlib._backend import keras
 
 ops = keras.ops
+
+
+def check_shape(image_shape):
+    """Raise ``UserError`` for images that two doublings of the size cannot draw."""
+    height, breadth, _ = image_shape
+    if height % 4 or breadth % 4 or min(height, breadth) < 8:
+        raise UserError(
+            f"this model draws images whose sides are multiples of 4, from 8 up, not "
+            f"{height}×{breadth}; give image_size={max(8, 4 * round(height / 4))}."
+        )
 
 
 def update_average(average, model, step, decay=0.999):
