@@ -12,12 +12,13 @@ import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
+from scipy.stats import norm
 
 from genlib._backend import keras
 from genlib.data import to_uint8
 
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
-COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000"]
+COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000", "#F0E442", "#999999", "#882255"]
 
 
 def is_live():
@@ -114,7 +115,7 @@ def curves(panels, xlabel="epoch", alt="", x=None):
     return picture(figure, alt)
 
 
-def bars(shares, names, ylabel="", lines=(), alt=""):
+def bars(shares, names, ylabel="", lines=(), alt="", xlabel=""):
     """Bars; shares: {label: values (k,)} side by side, over k names. ``lines``: dashed levels."""
     figure, (axis,) = axes(size=(7.0, 2.8))
     positions, width = np.arange(len(names)), 0.8 / len(shares)
@@ -123,7 +124,7 @@ def bars(shares, names, ylabel="", lines=(), alt=""):
     for level in lines:
         axis.axhline(level, color="black", linestyle="--", linewidth=1)
     axis.set_xticks(positions, names, rotation=30 if max(map(len, names)) > 4 else 0)
-    axis.set_ylabel(ylabel)
+    axis.set(ylabel=ylabel, xlabel=xlabel)
     if len(shares) > 1:
         axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares))
     return picture(figure, alt)
@@ -136,6 +137,29 @@ def scatter(panels, alt=""):
     for axis, (title, points) in zip(all_axes, panels.items(), strict=True):
         axis.scatter(*points.T, s=4, alpha=0.3, edgecolors="none")
         axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    return picture(figure, alt)
+
+
+def latent_map(decode, codes, labels=None, names=(), alt=""):
+    """Two latents on paper: where images go, by class, and what ``decode`` draws there.
+
+    codes: (n, 2); labels: their classes (n,), indices of ``names``, or None. decode: latents (n, 2)
+    → images in [0, 1]; the grid has equal shares of the prior N(0, I) between its lines.
+    """
+    figure, (left, right) = axes(2, size=(4.6, 4.4))
+    groups = [codes] if labels is None else [codes[labels == i] for i in range(len(names))]
+    for group, name in zip(groups, names if labels is not None else [""], strict=True):
+        left.scatter(*group.T, s=9, alpha=0.7, edgecolors="none")
+        left.text(*np.median(group, 0), name, weight="bold", ha="center", va="center", size=13)
+    left.set(title="codes", xlabel="first latent", ylabel="second latent", aspect="equal")
+    limit = max(3.0, np.quantile(np.abs(codes), 0.995))
+    left.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    quantiles = norm.ppf(np.linspace(0.02, 0.98, 15))
+    points = np.stack(np.meshgrid(quantiles, -quantiles), -1).reshape(-1, 2)  # top row: highest
+    sheet = tile(decode(points.astype("float32")), 15)
+    right.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    right.set(title="drawings", xticks=[], yticks=[], xlabel="first latent, −2.1 to 2.1")
+    right.set_ylabel("second latent, −2.1 to 2.1")
     return picture(figure, alt)
 
 

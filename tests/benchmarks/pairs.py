@@ -1,4 +1,4 @@
-"""Time two ways to train on the same images, in turn, on one machine."""
+"""Time ways to train on the same images, in turn, on one machine."""
 
 import sys
 import time
@@ -7,8 +7,8 @@ import numpy as np
 
 
 def compare(epochs, count):
-    """Print images/s of the two functions of ``epochs`` {name: train once on ``count`` images}, and
-    the ratio, first to second, within each round. The command's argument is the number of rounds.
+    """Print images/s of the functions of ``epochs`` {name: train once on ``count`` images}, and the
+    ratio, first to second, within each round. The command's argument is the number of rounds.
     """
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     for epoch in epochs.values():
@@ -20,7 +20,7 @@ def compare(epochs, count):
             began = time.perf_counter()
             epoch()
             speed[name] = count / (time.perf_counter() - began)
-        first, second = speed.values()
+        first, second, *_ = speed.values()
         ratios.append(first / second)
         said = "  ".join(f"{name} {value:,.0f} images/s" for name, value in speed.items())
         print(f"round {number + 1}: {said}  ratio {ratios[-1]:.2f}", flush=True)

@@ -57,8 +57,9 @@ def test_nbval_executes_the_result_again(executed, name):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_gan_lesson_runs_on_jax(tmp_path):
-    command = [sys.executable, "-m", "genlib.cli", "run", "02_gan", "--preset", "quick"]
+@pytest.mark.parametrize("name", ["02_gan", "04_vae"])
+def test_a_lesson_of_each_family_runs_on_jax(name, tmp_path):
+    command = [sys.executable, "-m", "genlib.cli", "run", name, "--preset", "quick"]
     done = subprocess.run(
         [*command, "--run-dir", str(tmp_path / "jax")],
         env=os.environ | {"KERAS_BACKEND": "jax"},

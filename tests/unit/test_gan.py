@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from numerics import ON_CPU, gradients
 
 from genlib import UserError, checkpoints, data, gan, metrics, runs
 from genlib._backend import keras
 
 pytestmark = pytest.mark.backend
 SIZES = {"image_shape": (8, 8, 1), "latent_dim": 8, "width": 4}
-ON_CPU = runs.environment()["device"].startswith("CPU")
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +46,6 @@ def test_a_discriminator_that_cannot_tell_has_the_losses_of_a_coin():
     undecided = np.zeros((4, 1), "float32")
     assert float(gan.discriminator_loss(undecided, undecided)) == pytest.approx(2 * math.log(2))
     assert float(gan.generator_loss(undecided)) == pytest.approx(math.log(2))
-
-
-def gradients(loss, variables):
-    """The gradients of ``loss()`` with respect to Keras variables, on either backend."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            value = loss()
-        found = tape.gradient(value, [v.value for v in variables], unconnected_gradients="zero")
-    else:
-        import jax
-
-        def at(values):
-            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                return loss()
-
-        found = jax.jit(jax.grad(at))([v.value for v in variables])
-    return [np.asarray(gradient) for gradient in found]
 
 
 def test_each_player_gets_the_gradient_that_two_separate_steps_would_give(small):
