@@ -49,8 +49,7 @@ def load(name, build, image_shape=None):
 
     Raises ``UserError`` if its file is not intact, or if it does not draw ``image_shape``.
     """
-    path(name)
-    parameters = manifest()[name]["parameters"]
+    file, parameters = path(name), manifest()[name]["parameters"]
     shape = tuple(parameters["image_shape"])
     if image_shape and tuple(image_shape) != shape:
         raise UserError(
@@ -58,7 +57,7 @@ def load(name, build, image_shape=None):
             "choose dataset=mnist, or train: pretrained=false."
         )
     model = build(**parameters)
-    load_weights(model, name)
+    model.load_weights(file)
     return model
 
 

@@ -6,29 +6,20 @@ is https://www.tensorflow.org/tutorials/generative/dcgan: its two networks, its 
 and its training step with two tapes.
 """
 
-import numpy as np
-from pairs import compare
+from pairs import STORED, by_fit, by_step, compare
 
 from genlib import gan
 from genlib._backend import keras
 from genlib.data import to_model
-from genlib.runs import Batches
 
 layers = keras.layers
-STORED = np.random.default_rng(0).integers(0, 256, (12_800, 28, 28, 1), "uint8")
-IMAGES = to_model(STORED)
 
 
 def ours(batch_size=64):
     """A function that trains ``GAN`` once on the images, as lesson 02 does at its default scale."""
     model = gan.build_gan()
     model.compile(optimizer=gan.PlayerAdam())
-    batches = Batches(STORED, batch_size)
-
-    def epoch():
-        model.fit(batches.stream(), shuffle=False, epochs=1, verbose=0)
-
-    return epoch
+    return by_fit(model, batch_size)
 
 
 def tutorial(batch_size=256):
@@ -82,18 +73,8 @@ def tutorial(batch_size=256):
             weights = player.trainable_variables
             optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
 
-    batches = tf.data.Dataset.from_tensor_slices(IMAGES).shuffle(len(IMAGES))
-    batches = batches.batch(batch_size, drop_remainder=True)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its idle waits between epochs would flatter our side
-    batches = batches.with_options(options)
-
-    def epoch():
-        for images in batches:
-            step(images)
-
-    return epoch
+    return by_step(step, to_model(STORED), batch_size)
 
 
 if __name__ == "__main__":
-    compare({"ours": ours(), "tutorial": tutorial()}, len(STORED))
+    compare({"ours": ours(), "tutorial": tutorial()})

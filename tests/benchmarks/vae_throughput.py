@@ -11,15 +11,13 @@ their convolutions forwards and backwards, and nothing else.
 """
 
 import numpy as np
-from pairs import compare
+from pairs import STORED, by_fit, by_step, compare
 
 from genlib import vae
 from genlib._backend import keras
 from genlib.data import to_model
-from genlib.runs import Batches
 
 layers = keras.layers
-STORED = np.random.default_rng(0).integers(0, 256, (12_800, 28, 28, 1), "uint8")
 
 
 def networks(heads):
@@ -39,12 +37,7 @@ def ours(batch_size=32):
     """A function that trains ``VAE`` once on the images."""
     model = vae.VAE(*networks(heads=True))
     model.compile(optimizer=keras.optimizers.Adam(1e-4), steps_per_execution=8)
-    batches = Batches(STORED, batch_size)
-
-    def epoch():
-        model.fit(batches.stream(), shuffle=False, epochs=1, verbose=0)
-
-    return epoch
+    return by_fit(model, batch_size)
 
 
 def tutorial(batch_size=32):
@@ -74,16 +67,7 @@ def tutorial(batch_size=32):
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
 
     binary = np.where(to_model(STORED) > 0, 1.0, 0.0).astype("float32")
-    batches = tf.data.Dataset.from_tensor_slices(binary).shuffle(len(binary)).batch(batch_size)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its idle waits between epochs would flatter our side
-    batches = batches.with_options(options)
-
-    def epoch():
-        for x in batches:
-            step(x)
-
-    return epoch
+    return by_step(step, binary, batch_size)
 
 
 def networks_alone(batch_size=32):
@@ -111,4 +95,4 @@ def networks_alone(batch_size=32):
 
 if __name__ == "__main__":
     ways = {"ours": ours(), "tutorial": tutorial(), "networks alone": networks_alone()}
-    compare(ways, len(STORED))
+    compare(ways)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from numerics import ON_CPU, gradients
+from numerics import ON_CPU, fit, gradients
 
 from genlib import UserError, checkpoints, data, gan, metrics, runs
 from genlib._backend import keras
@@ -126,17 +126,8 @@ def train(folder, epochs, images, resume=False):
     model = compiled(gan.build_gan(**SIZES))
     run = runs.Run("02_gan", {"run_dir": str(folder), "resume": resume})
     batches = runs.Batches(images[:256], 64)
-    recorder = runs.Recorder(run, model, batches)
-    start = recorder.initial_epoch
-    model.fit(
-        batches.stream(),
-        shuffle=False,
-        epochs=epochs,
-        initial_epoch=start,
-        callbacks=[recorder],
-        verbose=0,
-    )
-    assert start == (2 if resume else 0)
+    recorder = fit(model, run, batches, epochs)
+    assert recorder.initial_epoch == (2 if resume else 0)
     return model
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numerics import fit
 
 from genlib import UserError, data, metrics, runs
 from genlib._backend import keras
@@ -129,17 +130,7 @@ def trained(folder, epochs, resume=False, units=1):
     model.compile(keras.optimizers.Adam(0.1), "mse")
     run = runs.Run("x", {"run_dir": str(folder), "resume": resume})
     batches = runs.Batches(IMAGES, 10, labels=np.arange(50)[:, None] / 50)
-    recorder = runs.Recorder(run, model, batches)
-    start = recorder.initial_epoch
-    model.fit(
-        batches.stream(),
-        shuffle=False,
-        epochs=epochs,
-        initial_epoch=start,
-        callbacks=[recorder],
-        verbose=0,
-    )
-    return model, recorder
+    return model, fit(model, run, batches, epochs)
 
 
 def states(model):

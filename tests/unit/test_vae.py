@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numerics import ON_CPU, gradients
+from numerics import ON_CPU, fit, gradients
 from scipy import stats
 from scipy.special import expit
 from sklearn.decomposition import PCA
@@ -33,13 +33,11 @@ def build(**options):
 def train(model, digits, epochs, batch_size=32, folder=None, resume=False):
     """Train on the digits. Returns the history, of a run in ``folder`` the run's."""
     model.compile(optimizer=keras.optimizers.Adam(5e-3))
-    batches, options = runs.Batches(digits.images, batch_size), {"verbose": 0, "epochs": epochs}
+    batches = runs.Batches(digits.images, batch_size)
     if folder:
         run = runs.Run("04_vae", {"run_dir": str(folder), "resume": resume, "epochs": epochs})
-        recorder = runs.Recorder(run, model, batches)
-        options |= {"callbacks": [recorder], "initial_epoch": recorder.initial_epoch}
-    history = model.fit(batches.stream(), shuffle=False, **options).history
-    return recorder.history if folder else history
+        return fit(model, run, batches, epochs).history
+    return model.fit(batches.stream(), shuffle=False, epochs=epochs, verbose=0).history
 
 
 @pytest.fixture(scope="module")
