@@ -41,4 +41,28 @@ _start_backend()
 
 import keras  # noqa: E402
 
-__all__ = ["keras"]
+__all__ = ["compiled", "keras"]
+
+
+def compiled(function, variables, signature):
+    """Compile a function of tensors for use outside ``fit``, where Keras does it.
+
+    variables: the Keras variables that ``function`` reads; their values may change between calls.
+    signature: (shape, dtype) of each argument, None for a size that varies.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec(shape, dtype) for shape, dtype in signature]
+        return tf.function(function, input_signature=specs)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        @jax.jit
+        def pure(values, *arguments):
+            state = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=state):
+                return function(*arguments)
+
+        return lambda *arguments: pure([v.value for v in variables], *arguments)
+    return function

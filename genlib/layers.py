@@ -8,13 +8,15 @@ from genlib._backend import keras
 ops = keras.ops
 
 
-def check_shape(image_shape):
-    """Raise ``UserError`` for images that two doublings of the size cannot draw."""
+def check_shape(image_shape, multiple=4):
+    """Raise ``UserError`` for images whose sides are not multiples of ``multiple``, twice or more:
+    what a network that halves and doubles sizes can draw."""
     height, breadth, _ = image_shape
-    if height % 4 or breadth % 4 or min(height, breadth) < 8:
+    if height % multiple or breadth % multiple or min(height, breadth) < 2 * multiple:
         raise UserError(
-            f"this model draws images whose sides are multiples of 4, from 8 up, not "
-            f"{height}×{breadth}; give image_size={max(8, 4 * round(height / 4))}."
+            f"this model draws images whose sides are multiples of {multiple}, from {2 * multiple} "
+            f"up, not {height}×{breadth}; give image_size="
+            f"{max(2 * multiple, multiple * round(height / multiple))}."
         )
 
 
@@ -29,6 +31,17 @@ def update_average(average, model, step, decay=0.999):
     kept = ops.minimum(decay, (1.0 + step) / (10.0 + step))
     for slow, fast in zip(average.weights, model.weights, strict=True):
         slow.assign(kept * slow + (1.0 - kept) * fast)
+
+
+def warmup_cosine(peak, steps, warmup=200):
+    """A learning rate that rises from 0 to ``peak`` and then falls on a cosine to a fiftieth of it.
+
+    steps: training steps in all; warmup: of the rise, at most a tenth of them.
+    """
+    warmup = min(warmup, steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, alpha=0.02, warmup_target=peak, warmup_steps=warmup
+    )
 
 
 def slerp(start, end, fraction):

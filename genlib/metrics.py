@@ -194,16 +194,16 @@ def nearest_images(samples, images):
     return images[best]
 
 
-def evaluate(judge, data, samples, seed=0):
+def evaluate(judge, data, samples, seed=0, bootstrap=100):
     """Judge generated images beside the dataset's test images.
 
-    samples: float (n, height, width, channels) in [0, 1]. Returns (FCD ``Result``, class shares
-    or None). With m test images, min(n, m) of each side are compared; the floor takes as many
-    training images.
+    samples: float (n, height, width, channels) in [0, 1]; bootstrap: of ``fcd``. Returns (FCD
+    ``Result``, class shares or None). With m test images, min(n, m) of each side are compared; the
+    floor takes as many training images.
     """
     rng = np.random.default_rng(seed)
     n = min(len(samples), len(data.test_images), len(data.images))
     test, train = (p[rng.permutation(len(p))[:n]] / 255.0 for p in (data.test_images, data.images))
     generated, classes = judge(samples[:n])
-    result = fcd(judge(test)[0], generated, judge(train)[0], judge.name)
+    result = fcd(judge(test)[0], generated, judge(train)[0], judge.name, bootstrap)
     return result, None if classes is None else class_shares(judge(samples)[1], judge.num_classes)

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from PIL import Image as Pillow
 from scipy.stats import norm
 
@@ -102,14 +103,18 @@ def animation(frames, columns=6, seconds=0.25, alt=""):
     return Image(buffer.getvalue(), format="gif", alt=alt)
 
 
-def curves(panels, xlabel="epoch", alt="", x=None):
+def curves(panels, xlabel="epoch", alt="", x=None, yscale="linear"):
     """Line plots side by side; panels: {title: {label: values}}. One legend a panel."""
     figure, all_axes = axes(len(panels))
     for axis, (title, lines) in zip(all_axes, panels.items(), strict=True):
         for label, values in lines.items():
             where = np.arange(1, len(values) + 1) if x is None else x
             axis.plot(where, values, label=label, marker="o" if len(values) < 15 else None, ms=3)
-        axis.set(title=title, xlabel=xlabel)
+        axis.set(title=title, xlabel=xlabel, yscale=yscale)
+        if yscale == "log":
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(NullFormatter())
         columns = 3 if len("".join(lines)) < 28 else 1
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns)
     return picture(figure, alt)
@@ -137,6 +142,16 @@ def scatter(panels, alt=""):
     for axis, (title, points) in zip(all_axes, panels.items(), strict=True):
         axis.scatter(*points.T, s=4, alpha=0.3, edgecolors="none")
         axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    return picture(figure, alt)
+
+
+def paths(panels, x, xlabel="", alt=""):
+    """Thin lines side by side; panels: {title: positions (len(x), number of lines)}; x: increasing
+    or falling, drawn from left to right in its order."""
+    figure, all_axes = axes(len(panels), size=(4.6, 3.2))
+    for axis, (title, lines) in zip(all_axes, panels.items(), strict=True):
+        axis.plot(x, lines, color=BLUE, linewidth=0.6, alpha=0.5)
+        axis.set(title=title, xlabel=xlabel, xlim=(x[0], x[-1]))
     return picture(figure, alt)
 
 

@@ -8,10 +8,12 @@ import time
 
 import numpy as np
 
-from genlib import UserError, checkpoints, gan, metrics, vae
+from genlib import UserError, checkpoints, diffusion, gan, metrics, vae
 from genlib._backend import keras
 from genlib.data import load_images, to_model
+from genlib.layers import warmup_cosine
 from genlib.runs import Batches, environment
+from genlib.unet import Muon
 
 
 def classifier(dataset, epochs):
@@ -52,6 +54,26 @@ def best_vae(epochs=40, width=16, latent_dim=32, batch_size=64, learning_rate=2e
     _publish(model, "vae_mnist", data, began, results, parameters, epochs=epochs)
 
 
+def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=64):
+    """Train and publish ``diffusion_mnist``, or, told labels, ``guided_mnist``.
+
+    Only the averaged network is published: it draws the samples.
+    """
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "num_classes": num_classes}
+    model = diffusion.build_diffusion(**parameters)
+    batches = Batches(data.images, batch_size, labels=data.labels if num_classes else None)
+    model.compile(optimizer=Muon(warmup_cosine(5e-3, epochs * len(batches)), adam_lr_ratio=0.4))
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    judge, labels = metrics.Judge(data), np.arange(5000) % 10 if num_classes else None
+    drawn = model.generate(5000, eta=1.0, labels=labels, seed=1)
+    results = {"fcd": metrics.evaluate(judge, data, drawn)[0].as_dict()}
+    if num_classes:
+        results["label_accuracy"] = float(np.mean(judge(drawn)[1] == labels))
+    print(results)
+    _publish(model.average, name, data, began, results, parameters, epochs=epochs)
+
+
 def _publish(model, name, data, began, results, parameters=None, epochs=None):
     checkpoints.publish(
         model,
@@ -72,6 +94,8 @@ RECIPES = {
     "classifier_mnist": lambda: classifier("mnist", epochs=10),
     "gan_mnist": best_gan,
     "vae_mnist": best_vae,
+    "diffusion_mnist": best_diffusion,
+    "guided_mnist": lambda: best_diffusion("guided_mnist", num_classes=10),
 }
 
 if __name__ == "__main__":

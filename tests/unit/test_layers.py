@@ -53,3 +53,12 @@ def test_slerp_of_unit_vectors_moves_on_the_sphere_at_a_steady_angle(fraction):
 def test_slerp_is_finite_between_parallel_vectors(sign):
     start = latents(0)
     assert np.isfinite(layers.slerp(start, sign * start, 0.5)).all()
+
+
+@pytest.mark.parametrize("steps, warmup", [(1000, 100), (5000, 200), (9, 0)])
+def test_the_rate_rises_to_its_peak_and_falls_to_a_fiftieth(steps, warmup):
+    schedule = layers.warmup_cosine(0.3, steps)
+    rates = np.array([float(schedule(step)) for step in range(0, steps + 1, max(1, steps // 100))])
+    peak = float(schedule(warmup))
+    assert peak == pytest.approx(0.3) and rates.max() <= peak + 1e-6
+    assert rates[0] == (0 if warmup else peak) and rates[-1] == pytest.approx(0.3 / 50)
