@@ -14,6 +14,7 @@ from genlib.samplers import (
     PREDICTIONS,
     SAMPLERS,
     SCHEDULES,
+    check_path,
     estimate_image,
     target_weights,
     walk,
@@ -82,12 +83,8 @@ class DiffusionModel(keras.Model):
         """
         _choose("schedule", schedule, SCHEDULES)
         _choose("prediction", prediction, PREDICTIONS)
+        check_path(schedule, prediction)
         alpha, sigma = SCHEDULES[schedule](self.timesteps)
-        if prediction == "noise" and alpha[-1] == 0:
-            raise UserError(
-                f"prediction='noise' with schedule={schedule!r} cannot start: x_T is noise alone, "
-                "and ε says nothing about x₀; use prediction='flow', or schedule='cosine'."
-            )
         self.schedule, self.prediction = schedule, prediction
         self.rates = np.stack([alpha, sigma, *target_weights(prediction, alpha, sigma)], axis=1)
         self.table.assign(self.rates)

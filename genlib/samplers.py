@@ -10,6 +10,8 @@ from math import log, sqrt
 
 import numpy as np
 
+from genlib import UserError
+
 
 def linear_schedule(timesteps=1000):
     """α and σ, NumPy (timesteps + 1,), where the noise's variance β rises on a line.
@@ -55,6 +57,15 @@ def target_weights(prediction, alpha, sigma):
         "flow": (one, -one),
     }
     return weights[prediction]
+
+
+def check_path(schedule, prediction):
+    """Raise ``UserError`` for a schedule that a network with this prediction cannot start from."""
+    if prediction == "noise" and schedule == "flow":
+        raise UserError(
+            "prediction='noise' with schedule='flow' cannot start: x_T is noise alone, and ε says "
+            "nothing about x₀; use prediction='flow', or schedule='cosine'."
+        )
 
 
 def estimate_image(x, output, alpha, sigma, a, b):

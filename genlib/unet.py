@@ -76,6 +76,16 @@ def describe(time, label, num_classes, width):
     return layers.Dense(4 * width, activation="silu")(x)
 
 
+def check_sizes(image_shape, width, levels, patch):
+    """Raise ``UserError`` for sizes that make no U-Net."""
+    if patch not in (1, 2) or levels < 1 or width < 4:
+        raise UserError(
+            f"patch={patch}, levels={levels}, width={width} make no U-Net: patch is 1 or 2, levels "
+            "is 1 or more, width 4 or more."
+        )
+    check_shape(image_shape, patch * 2 ** (levels - 1))
+
+
 def build_unet(image_shape, width=32, levels=2, patch=2, num_classes=0, attention=False):
     """A U-Net (Ronneberger et al. 2015): [image, time in [0, 1], label] → (batch, *image_shape).
 
@@ -83,12 +93,7 @@ def build_unet(image_shape, width=32, levels=2, patch=2, num_classes=0, attentio
     doubles them. patch: 1, or 2 to join 2×2 pixels at the door. num_classes: 0 for no label input;
     else labels are 0 … num_classes, the last one for "not told". attention: at the lowest level.
     """
-    if patch not in (1, 2) or levels < 1 or width < 4:
-        raise UserError(
-            f"patch={patch}, levels={levels}, width={width} make no U-Net: patch is 1 or 2, levels "
-            "is 1 or more, width 4 or more."
-        )
-    check_shape(image_shape, patch * 2 ** (levels - 1))
+    check_sizes(image_shape, width, levels, patch)
     image, time = keras.Input(image_shape, name="image"), keras.Input((), name="time")
     label = keras.Input((), dtype="int32", name="label") if num_classes else None
     condition = describe(time, label, num_classes, width)
