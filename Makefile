@@ -27,7 +27,7 @@ lab: $(READY)  ## open JupyterLab
 
 test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 notebooks: $(READY)  ## execute every lesson at the default scale, in place
 	@$(BIN)/python -m genlib.stored
@@ -35,7 +35,7 @@ notebooks: $(READY)  ## execute every lesson at the default scale, in place
 sync: $(READY)  ## copy genlib's definitions into the lessons' tagged cells
 	@$(BIN)/python -m genlib.shown
 
-checkpoints: $(READY)  ## train what data/checkpoints ships (needs MNIST)
+checkpoints: $(READY)  ## train what data/checkpoints ships (needs MNIST and Shakespeare)
 	@$(BIN)/python -m genlib.publish
 
 tensorboard: $(READY)  ## curves of all runs

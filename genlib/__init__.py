@@ -26,6 +26,15 @@ def nearest(name, known):
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def choose(name, value, allowed):
+    """Raise ``UserError`` if ``value``, given for the option ``name``, is not in ``allowed``."""
+    if value not in allowed:
+        raise UserError(
+            f"{name}={value!r} does not exist; choose one of {', '.join(allowed)}."
+            f"{nearest(value, allowed)}"
+        )
+
+
 @contextlib.contextmanager
 def quiet_stderr():
     """Silence C++ libraries, which write to file descriptor 2 and obey no Python setting."""

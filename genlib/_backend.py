@@ -27,6 +27,7 @@ def _start_backend():
             else:
                 import tensorflow as tf
 
+                tf.get_logger().setLevel("ERROR")  # a lesson that builds ten models is told off
                 for gpu in tf.config.list_physical_devices("GPU"):
                     tf.config.experimental.set_memory_growth(gpu, True)
             import keras  # noqa: F401
@@ -44,17 +45,18 @@ import keras  # noqa: E402
 __all__ = ["compiled", "keras"]
 
 
-def compiled(function, variables, signature):
+def compiled(function, variables, signature, xla=False):
     """Compile a function of tensors for use outside ``fit``, where Keras does it.
 
     variables: the Keras variables that ``function`` reads; their values may change between calls.
-    signature: (shape, dtype) of each argument, None for a size that varies.
+    signature: (shape, dtype) of each argument, None for a size that varies. xla: on TensorFlow too,
+    compile by XLA, which takes seconds and pays where a graph has many small operations.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         specs = [tf.TensorSpec(shape, dtype) for shape, dtype in signature]
-        return tf.function(function, input_signature=specs)
+        return tf.function(function, input_signature=specs, jit_compile=xla or None)
     if keras.backend.backend() == "jax":
         import jax
 

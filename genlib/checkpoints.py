@@ -50,7 +50,7 @@ def load(name, build, image_shape=None):
     Raises ``UserError`` if its file is not intact, or if it does not draw ``image_shape``.
     """
     file, parameters = path(name), manifest()[name]["parameters"]
-    shape = tuple(parameters["image_shape"])
+    shape = tuple(parameters.get("image_shape", ()))
     if image_shape and tuple(image_shape) != shape:
         raise UserError(
             f"the checkpoint {name} draws images of {shape}, the dataset has {tuple(image_shape)}; "

@@ -69,7 +69,7 @@ def _doctor(options):
 def _data(options):
     from genlib import sources
 
-    known = [name for name in sources.DATASETS if name != "digits"]
+    known = [name for name in (*sources.DATASETS, *sources.TEXTS) if name != "digits"]
     for name in options.names:
         if name not in known:
             from genlib import nearest

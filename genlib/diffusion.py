@@ -6,7 +6,7 @@ noise schedules, what the network predicts and the samplers are in ``genlib.samp
 
 import numpy as np
 
-from genlib import UserError, checkpoints, nearest
+from genlib import UserError, checkpoints, choose
 from genlib._backend import compiled, keras
 from genlib.data import from_model
 from genlib.layers import update_average
@@ -53,7 +53,7 @@ class DiffusionModel(keras.Model):
         seed=0,
     ):
         super().__init__()
-        _choose("density", density, DENSITIES)
+        choose("density", density, DENSITIES)
         _check_whole("timesteps", timesteps, 2)
         if not (0 <= ema < 1 and 0 <= label_dropout <= 1):
             raise UserError(
@@ -81,8 +81,8 @@ class DiffusionModel(keras.Model):
 
         All that differs are four numbers a timestep: α and σ, and a and b of the target a ε + b x₀.
         """
-        _choose("schedule", schedule, SCHEDULES)
-        _choose("prediction", prediction, PREDICTIONS)
+        choose("schedule", schedule, SCHEDULES)
+        choose("prediction", prediction, PREDICTIONS)
         check_path(schedule, prediction)
         alpha, sigma = SCHEDULES[schedule](self.timesteps)
         self.schedule, self.prediction = schedule, prediction
@@ -136,7 +136,8 @@ class DiffusionModel(keras.Model):
     def estimator(self, average=True, guided=False):
         """The compiled function (x, labels, α, σ, a, b, t/T, guidance_scale) → x₀ in [-1, 1].
 
-        guided: combine predictions with and without the label (Ho & Salimans 2022, eq. 6).
+        guided: combine predictions with and without the label (Ho & Salimans 2022, eq. 6, whose w
+        is our guidance_scale minus one).
         """
         if (average, guided) not in self.estimators:
             network = self.average if average else self.network
@@ -187,9 +188,8 @@ class DiffusionModel(keras.Model):
             labels = np.full(len(latents), self.num_classes, "int32")
         estimate = self.estimator(average, guided=guidance_scale not in (0, 1))
         times = np.linspace(self.timesteps, 0, steps + 1).round().astype(int)
-        rates = self.rates[
-            times
-        ].tolist()  # Python's numbers take the dtype of the tensors they meet
+        # Python's numbers take the dtype of the tensors they meet.
+        rates = self.rates[times].tolist()
 
         def denoise(x, i):
             x0 = estimate(x, labels, *rates[i], times[i] / self.timesteps, guidance_scale)
@@ -327,7 +327,7 @@ class DiffusionModel(keras.Model):
 
     def _check(self, steps, sampler, eta, guidance_scale, labels):
         _check_whole("steps", steps, 1, self.timesteps)
-        _choose("sampler", sampler, SAMPLERS)
+        choose("sampler", sampler, SAMPLERS)
         if not 0 <= eta <= 1 or (eta and sampler == "ddpm"):
             raise UserError(
                 f"eta={eta} with sampler={sampler!r} is not possible; eta goes from 0 to 1 and "
@@ -347,14 +347,6 @@ class DiffusionModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
-
-
-def _choose(name, value, choices):
-    if value not in choices:
-        raise UserError(
-            f"{name}={value!r} does not exist; choose one of {', '.join(choices)}."
-            f"{nearest(value, choices)}"
-        )
 
 
 def _check_whole(name, value, low, high=None):
@@ -378,7 +370,7 @@ def build_diffusion(image_shape=(28, 28, 1), num_classes=0, seed=0, network=None
     """A ``DiffusionModel`` around ``build_unet``, its first weights a function of ``seed``.
 
     network: parameters of ``build_unet`` (width, levels, patch, attention); options: of
-    ``DiffusionModel`` (schedule, prediction, timesteps, ema, label_dropout).
+    ``DiffusionModel`` (schedule, prediction, timesteps, density, ema, label_dropout).
     """
     keras.utils.set_random_seed(seed)
     unet = build_unet(image_shape, num_classes=num_classes, **network or {})

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from genlib import ROOT, UserError, checkpoints
-from genlib.sources import CACHE, DATASETS, find, verify
+from genlib.sources import CACHE, DATASETS, TEXTS, find, verify
 
 MIN_MEMORY, MIN_DISK = 4, 1  # GiB that the lessons need at their default scale
 
@@ -97,7 +97,7 @@ def _kernel():
 
 def _data():
     findings = []
-    for name in DATASETS:
+    for name in (*DATASETS, *TEXTS):
         if name == "digits":
             findings.append(("digits", "bundled with scikit-learn", ""))
             continue

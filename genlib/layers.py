@@ -56,3 +56,17 @@ def slerp(start, end, fraction):
     )
     angle = np.arccos(np.clip(cosine, -0.9999, 0.9999))
     return (np.sin((1 - fraction) * angle) * start + np.sin(fraction * angle) * end) / np.sin(angle)
+
+
+def gradient(function, x):
+    """The derivative of a scalar function of one tensor at x: NumPy, of x's shape."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()

@@ -19,20 +19,22 @@ MIN_IMAGES = 20  # below this, a distance between distributions says nothing
 
 @dataclass(frozen=True)
 class Result:
-    """A measured number. ``interval`` is 95%, by bootstrap; ``floor`` is real against real."""
+    """A measured number. ``interval`` is 95%, by bootstrap; ``floor`` is real against real, or None
+    where there is none."""
 
     name: str
     value: float
     n: int
-    floor: float
+    floor: float | None
     interval: tuple
     by: str  # what measured it
 
     def __str__(self):
         low, high = self.interval
+        floor = "" if self.floor is None else f"floor {self.floor:.2f}, real against real; "
         return (
             f"{self.name} {self.value:.2f}  (95% interval {low:.2f} to {high:.2f}; "
-            f"floor {self.floor:.2f}, real against real; n = {self.n:,}; by {self.by})"
+            f"{floor}n = {self.n:,}; by {self.by})"
         )
 
     def as_dict(self):

@@ -5,13 +5,15 @@ Colours are Okabe and Ito's (2008), told apart by people with any colour vision.
 
 import io
 import os
+import re
 import sys
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image as Pillow
 from scipy.stats import norm
 
@@ -103,20 +105,27 @@ def animation(frames, columns=6, seconds=0.25, alt=""):
     return Image(buffer.getvalue(), format="gif", alt=alt)
 
 
-def curves(panels, xlabel="epoch", alt="", x=None, yscale="linear"):
-    """Line plots side by side; panels: {title: {label: values}}. One legend a panel."""
+def curves(panels, xlabel="epoch", alt="", x=None, yscale="linear", ylabel=""):
+    """Line plots side by side; panels: {title: {label: values}}. One legend a panel. With a
+    ``ylabel`` all panels have the same vertical axis."""
     figure, all_axes = axes(len(panels))
     for axis, (title, lines) in zip(all_axes, panels.items(), strict=True):
         for label, values in lines.items():
             where = np.arange(1, len(values) + 1) if x is None else x
             axis.plot(where, values, label=label, marker="o" if len(values) < 15 else None, ms=3)
-        axis.set(title=title, xlabel=xlabel, yscale=yscale)
+        axis.set(title=title, xlabel=xlabel, yscale=yscale, ylabel=ylabel)
+        if x is None or all(isinstance(place, int) for place in x):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if yscale == "log":
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(ScalarFormatter())
             axis.yaxis.set_minor_formatter(NullFormatter())
         columns = 3 if len("".join(lines)) < 28 else 1
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns)
+    if ylabel:
+        low, high = zip(*(axis.get_ylim() for axis in all_axes), strict=True)
+        for axis in all_axes:
+            axis.set_ylim(min(low), max(high))
     return picture(figure, alt)
 
 
@@ -142,6 +151,33 @@ def scatter(panels, alt=""):
     for axis, (title, points) in zip(all_axes, panels.items(), strict=True):
         axis.scatter(*points.T, s=4, alpha=0.3, edgecolors="none")
         axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    return picture(figure, alt)
+
+
+def heat(panels, xlabel="", ylabel="", ticks=(), alt=""):
+    """Matrices as colours, from 0 (white) up; panels: {title: matrix}; ticks: both axes' names."""
+    figure, all_axes = axes(len(panels), size=(3.6, 3.6))
+    for axis, (title, matrix) in zip(all_axes, panels.items(), strict=True):
+        axis.imshow(matrix, cmap="Blues", vmin=0)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        for direction in (axis.xaxis, axis.yaxis):
+            direction.set_major_locator(MaxNLocator(integer=True))
+        if len(ticks):
+            axis.set_xticks(range(len(ticks)), ticks, size=8, family="monospace")
+            axis.set_yticks(range(len(ticks)), ticks, size=8, family="monospace")
+    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
+        return picture(figure, alt)
+
+
+def trends(panels, ylabel="", xscale="log", alt=""):
+    """Points joined by lines; panels: {xlabel: {label: (x, y)}}."""
+    figure, all_axes = axes(len(panels))
+    for axis, (xlabel, lines) in zip(all_axes, panels.items(), strict=True):
+        for label, (x, y) in lines.items():
+            axis.plot(x, y, marker="o", ms=3, label=label)
+        axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return picture(figure, alt)
 
 
@@ -218,3 +254,68 @@ class Snapshots(keras.callbacks.Callback):
             self.frames.append(self.model.generate(**self.controls))
             if self.handle:
                 self.handle.update(self._picture())
+
+
+def page(texts, values=None, columns=76, alt=""):
+    """Texts set in type, one below the other; texts: {title: text}, broken at ``columns``.
+
+    values: {title: nats (characters,)} that shade the characters, from 0 (white) up; NaN too is
+    white. All texts share one scale, which is drawn beside them.
+    """
+    pages = {title: _lay_out(text, columns) for title, text in texts.items()}
+    heights = [rows[-1] + 1 if len(rows) else 1 for rows, _ in pages.values()]
+    figure = Figure((columns * 0.1, sum(heights) * 0.2 + 0.4 * len(texts)), layout="constrained")
+    all_axes = figure.subplots(len(texts), squeeze=False, height_ratios=[h + 1 for h in heights])
+    top = np.nanmax([0.0, *(v for shades in (values or {}).values() for v in shades)]) or 1.0
+    for axis, (title, (rows, places)), height in zip(
+        all_axes.flat, pages.items(), heights, strict=True
+    ):
+        shades = np.full((height, columns), np.nan)
+        if values:
+            shades[rows, places] = values[title]
+        shown = axis.imshow(shades, cmap="Oranges", vmin=0, vmax=1.3 * top, aspect="auto")
+        for row, place, character in zip(rows, places, texts[title], strict=True):
+            if not character.isspace():
+                axis.text(
+                    place, row, character, family="monospace", size=9, ha="center", va="center"
+                )
+        axis.set_title(title, loc="left", size=10)
+        axis.set_axis_off()
+    if values:
+        figure.colorbar(shown, ax=list(all_axes.flat), fraction=0.04, aspect=40, label="nats")
+    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
+        return picture(figure, alt)
+
+
+def _lay_out(text, columns):
+    """The row and the column of each character, NumPy (characters,) each; words are not cut."""
+    rows, places, row, place = [], [], 0, 0
+    for i, character in enumerate(text):
+        word = len(re.match(r"\S*", text[i:]).group()) if i == 0 or text[i - 1].isspace() else 0
+        if (place and place + min(word, columns) > columns) or place >= columns:
+            row, place = row + 1, 0
+        rows.append(row)
+        places.append(place)
+        row, place = (row + 1, 0) if character == "\n" else (row, place + 1)
+    return np.array(rows, int), np.array(places, int)
+
+
+class Drafts(keras.callbacks.Callback):
+    """Let a language model write as it learns, and print it: {step: text} is in ``texts``.
+
+    ``model.generate`` is called with ``controls`` at ``count`` moments, the closer the earlier.
+    """
+
+    def __init__(self, count=6, **controls):
+        super().__init__()
+        self.count, self.controls, self.texts = count, controls, {}
+
+    def on_train_begin(self, logs=None):
+        steps = self.params["epochs"] * (self.params["steps"] or 1)
+        self.at, self.step = set(np.geomspace(1, steps, self.count).astype(int)), 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step in self.at:
+            text = self.texts[self.step] = self.model.generate(**self.controls)
+            print(f"after step {self.step}: {text!r}", flush=True)

@@ -1,4 +1,4 @@
-"""Train the models that ship in ``data/checkpoints``. ``make checkpoints`` (needs MNIST).
+"""Train what ships in ``data/checkpoints``. ``make checkpoints`` (needs MNIST and Shakespeare).
 
 ``python -m genlib.publish [NAME…]`` trains some of them; a new classifier changes every FCD.
 """
@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 
-from genlib import UserError, checkpoints, diffusion, gan, metrics, vae
+from genlib import UserError, checkpoints, diffusion, gan, gpt, metrics, rnn, text, vae
 from genlib._backend import keras
-from genlib.data import load_images, to_model
+from genlib.data import load_images, load_text, to_model
+from genlib.language import muon
 from genlib.layers import warmup_cosine
 from genlib.runs import Batches, environment
 from genlib.unet import Muon
@@ -74,13 +75,30 @@ def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=
     _publish(model.average, name, data, began, results, parameters, epochs=epochs)
 
 
+def best_language_model(name, build, epochs, batch_size, tokenizer="characters", **sizes):
+    """Train and publish a model of Shakespeare: the recipes of lessons 08, 09 and 10, longer."""
+    data, began = load_text("shakespeare"), time.time()
+    tokenizer = text.TOKENIZERS[tokenizer](data.train + data.validation, vocab_size=512)
+    model = build(tokenizer, **sizes)
+    windows = text.Windows(tokenizer.encode(data.train), model.context_length, batch_size)
+    model.compile(optimizer=muon(1e-2, epochs * len(windows)), jit_compile=True)
+    model.fit(windows.stream(), epochs=epochs, shuffle=False, verbose=2)
+    bits = model.bits_per_character(data.validation, stride=model.context_length // 2)
+    results = {
+        "bits_per_character": bits,
+        "loss": float(model.cross_entropy(data.validation).mean()),
+    }
+    print(results)
+    _publish(model, name, data, began, results, model.get_config(), epochs=epochs)
+
+
 def _publish(model, name, data, began, results, parameters=None, epochs=None):
+    images = hasattr(data, "images")
     checkpoints.publish(
         model,
         name,
         dataset={"name": data.name, "sha256": data.sha256},
-        shape=list(data.shape),
-        num_classes=len(data.class_names),
+        **({"shape": list(data.shape), "num_classes": len(data.class_names)} if images else {}),
         parameters=parameters or {},
         epochs=epochs,
         metrics=results,
@@ -95,6 +113,15 @@ RECIPES = {
     "gan_mnist": best_gan,
     "vae_mnist": best_vae,
     "diffusion_mnist": best_diffusion,
+    "lstm_shakespeare": lambda: best_language_model(
+        "lstm_shakespeare", rnn.LSTMModel, epochs=6, batch_size=32, units=384, context_length=128
+    ),
+    "gpt_shakespeare": lambda: best_language_model(
+        "gpt_shakespeare", gpt.GPT, epochs=6, batch_size=16, context_length=256
+    ),
+    "gpt_pieces": lambda: best_language_model(
+        "gpt_pieces", gpt.GPT, epochs=6, batch_size=16, tokenizer="bpe", context_length=128
+    ),
     "guided_mnist": lambda: best_diffusion("guided_mnist", num_classes=10),
 }
 

@@ -146,7 +146,8 @@ def headline(folder):
     record = json.loads((folder / "metrics.json").read_text())
     value = record["metrics"][record["headline"]]
     if isinstance(value, dict):
-        said = f"{value['value']:.4g} (floor {value['floor']:.2f}, n = {value['n']:,})"
+        floor = "" if value["floor"] is None else f"floor {value['floor']:.2f}, "
+        said = f"{value['value']:.4g} ({floor}n = {value['n']:,})"
     else:
         said = f"{value:.4g}"
     dataset = record["dataset"]["name"]

@@ -18,9 +18,10 @@ import numpy as np
 
 from genlib import ROOT, UserError
 from genlib._backend import keras
-from genlib.data import to_model, to_uint8
+from genlib.data import to_uint8
 from genlib.sources import UNREADABLE
 
+ops = keras.ops
 SCHEMA = 1
 
 
@@ -56,28 +57,38 @@ def environment():
     }
 
 
-class Batches(keras.utils.PyDataset):
-    """Images, and labels if given, in batches, shuffled anew each epoch.
+class Shuffled(keras.utils.PyDataset):
+    """Rows of arrays in batches, shuffled anew each epoch.
 
-    images: uint8 (N, height, width, channels); a batch is float32 in [-1, 1].
-    The order is a function of (seed, epoch) alone: ``fit`` asks for the batches in an order of its
-    own, from Python's global random state, and gets them in ours. The last, incomplete batch is
-    left out.
+    arrays: of equal length ``count``; a batch is a tuple of their rows. The order is a function of
+    (seed, epoch) alone: ``fit`` asks for the batches in an order of its own, from Python's global
+    random state, and gets them in ours. The last, incomplete batch is left out.
     """
 
-    def __init__(self, images, batch_size, seed=0, labels=None):
+    rows = "examples"  # what they are called in an error
+
+    def __init__(self, arrays, batch_size, seed=0, count=None):
         super().__init__()
-        if len(images) < batch_size:
-            raise UserError(
-                f"batch_size={batch_size} is more than the {len(images)} training images; lower it."
-            )
-        self.images, self.labels = images, labels
+        self.arrays, self.count = arrays, len(arrays[0]) if count is None else count
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
         self._shuffled = None  # the epoch that the present order belongs to
         self._asked = None  # within an epoch of fit: the number of batches asked for
+        if self.count < batch_size:
+            raise UserError(
+                f"batch_size={batch_size} is more than the {self.count} training {self.rows}; "
+                "lower it."
+            )
 
     def __len__(self):
-        return len(self.images) // self.batch_size
+        return self.count // self.batch_size
+
+    def cut(self, rows, arrays, take):
+        """A batch, a tuple, from the rows' numbers; take: (array, indices) → the array at these."""
+        return tuple(take(array, rows) for array in arrays)
+
+    def permutation(self):
+        """The rows' numbers in the order of this epoch: NumPy (count,)."""
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
 
     def stream(self):
         """What to give to ``fit``, with ``shuffle=False``: on TensorFlow a ``tf.data`` pipeline,
@@ -90,16 +101,15 @@ class Batches(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
-        arrays = [tf.constant(a) for a in (self.images, self.labels) if a is not None]
+        arrays = [tf.constant(array) for array in self.arrays]
 
         def rows(_):
             order = tf.numpy_function(self._next_order, [], tf.int64, stateful=True)
-            order = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [len(self.images)]))
+            order = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [self.count]))
             return order.batch(self.batch_size, drop_remainder=True)
 
         def batch(rows):
-            images, *labels = (tf.gather(array, rows) for array in arrays)
-            return (tf.cast(images, "float32") / 127.5 - 1.0, *labels)
+            return self.cut(rows, arrays, tf.gather)
 
         batches = tf.data.Dataset.from_tensors(0).flat_map(rows).map(batch).prefetch(2)
         options = tf.data.Options()
@@ -108,21 +118,18 @@ class Batches(keras.utils.PyDataset):
         return batches.apply(count).with_options(options)
 
     def _next_order(self):
-        order = self._permutation()
+        order = self.permutation()
         self.epoch += 1
         return order
 
-    def _permutation(self):
-        return np.random.default_rng([self.seed, self.epoch]).permutation(len(self.images))
-
     def __getitem__(self, index):
         if self._shuffled != self.epoch:
-            self._order, self._shuffled = self._permutation(), self.epoch
+            self._order, self._shuffled = self.permutation(), self.epoch
         if self._asked is not None:
             index, self._asked = self._asked % len(self), self._asked + 1
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = to_model(self.images[rows])
-        return batch if self.labels is None else (batch, self.labels[rows])
+        batch = self.cut(rows, self.arrays, lambda array, indices: array[indices])
+        return batch if len(batch) > 1 else batch[0]
 
     def on_epoch_begin(self):
         self._asked = 0
@@ -131,6 +138,23 @@ class Batches(keras.utils.PyDataset):
         if self._asked is not None:  # fit calls this once before the first epoch too
             self.epoch += 1
         self._asked = None
+
+
+class Batches(Shuffled):
+    """Images, and labels if given, in shuffled batches.
+
+    images: uint8 (N, height, width, channels); a batch is float32 in [-1, 1].
+    """
+
+    rows = "images"
+
+    def __init__(self, images, batch_size, seed=0, labels=None):
+        super().__init__([images] if labels is None else [images, labels], batch_size, seed)
+
+    def cut(self, rows, arrays, take):
+        """Images as the models take them, and their labels."""
+        images, *labels = super().cut(rows, arrays, take)
+        return (ops.cast(images, "float32") / 127.5 - 1.0, *labels)
 
 
 class Run:
@@ -165,16 +189,17 @@ class Run:
         write(self.folder / "figures" / f"{name}.{suffix}", picture.data)
         return picture
 
-    def samples(self, images):
-        """Save generated images, float (N, height, width, channels) in [0, 1]."""
+    def samples(self, drawn):
+        """Save generated images, float (N, height, width, channels) in [0, 1], or texts."""
+        arrays = {"text": drawn} if isinstance(drawn[0], str) else {"images": to_uint8(drawn)}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=to_uint8(images))
+        np.savez_compressed(buffer, **arrays)
         write(self.folder / "samples.npz", buffer.getvalue())
 
     def metrics(self, dataset, results, headline=None, **facts):
         """Write ``metrics.json``: the parameters, the dataset and its hash, results, environment.
 
-        dataset: ``data.Images``, or None for a lesson that uses none.
+        dataset: ``data.Images``, ``data.Text``, or None for a lesson that uses none.
         results: {name: number or ``metrics.Result``}; headline: the name that tables show;
         facts: anything else worth keeping, such as train_seconds or images_per_second.
         """
@@ -196,7 +221,7 @@ class Run:
 def _describe(dataset):
     if dataset is None:
         return {"name": "none", "sha256": "", "n": 0}
-    return {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset.images)}
+    return {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset)}
 
 
 class Recorder(keras.callbacks.Callback):
@@ -222,6 +247,11 @@ class Recorder(keras.callbacks.Callback):
         """Throughput over the whole training, in real images."""
         seen = len(self.history) * len(self.batches) * self.batches.batch_size
         return seen / max(self.seconds, 1e-9)
+
+    @property
+    def tokens_per_second(self):
+        """Throughput over the whole training, in tokens; ``batches`` are ``text.Windows``."""
+        return self.images_per_second * self.batches.context_length
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch

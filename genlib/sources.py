@@ -1,8 +1,9 @@
-"""Where images come from: known datasets, Keras's cache, downloads, folders, ``.npz`` files.
+"""Where images and texts come from: known datasets, caches, downloads, folders, files.
 
 Everything is hash-checked where a hash is known, and nothing is unpickled.
 """
 
+import codecs
 import gzip
 import hashlib
 import os
@@ -86,6 +87,19 @@ DATASETS = {
     },
 }
 
+TEXTS = {
+    "shakespeare": {
+        "licence": "public domain (collected by Karpathy 2015)",
+        "content": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "folder": "datasets",
+        "files": {
+            "shakespeare.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        },
+        "origin": "https://storage.googleapis.com/download.tensorflow.org/data/",
+    },
+}
+TEXT_SUFFIXES = (".txt", ".md")
+
 
 class NotAtHand(UserError):
     """A known dataset is on no disk here and cannot be downloaded. ``why`` says what was tried."""
@@ -93,7 +107,7 @@ class NotAtHand(UserError):
     def __init__(self, name, why):
         self.why = why
         super().__init__(
-            f"dataset {name!r} is not on this machine and {why}; put {name}.npz into the folder "
+            f"dataset {name!r} is not on this machine and {why}; put {_file(name)} into the folder "
             f"that GENLIB_DATA names, or run `genlib data fetch {name}` where there is a network."
         )
 
@@ -112,20 +126,27 @@ def _keras_home():
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
+def _file(name):
+    return f"{name}.txt" if name in TEXTS else f"{name}.npz"
+
+
 def find(name):
-    """Return the path of a named dataset's ``.npz`` on this machine, or None."""
+    """Return the path of a named dataset's file on this machine, or None."""
     folders = [CACHE, _keras_home() / "datasets"]
     if os.environ.get("GENLIB_DATA"):
         folders.insert(0, Path(os.environ["GENLIB_DATA"]))
-    return next((f / f"{name}.npz" for f in folders if (f / f"{name}.npz").is_file()), None)
+    return next((f / _file(name) for f in folders if (f / _file(name)).is_file()), None)
 
 
 def verify(name, path, arrays=None):
     """Check a named dataset's file by its known content hash, or by the ``.sha256`` beside it."""
-    arrays = arrays or read_npz(path)
-    found = content_hash(arrays[key] for key in ARRAYS if key in arrays)
-    note = path.with_suffix(".sha256")
-    expected = DATASETS[name].get("content") or (note.read_text().strip() if note.exists() else "")
+    if name in TEXTS:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    else:
+        arrays = arrays or read_npz(path)
+        found = content_hash(arrays[key] for key in ARRAYS if key in arrays)
+    note, known = path.with_suffix(".sha256"), DATASETS | TEXTS
+    expected = known[name].get("content") or (note.read_text().strip() if note.exists() else "")
     if expected and found != expected:
         raise UserError(
             f"{path} does not hold the {name} that it should (content SHA-256 {found[:12]}…, "
@@ -135,8 +156,9 @@ def verify(name, path, arrays=None):
 
 
 def fetch(name):
-    """Download a named dataset into ``data/cache``, hash-checked, as ``.npz``. Returns the path."""
-    known = DATASETS[name]
+    """Download a named dataset into ``data/cache``, hash-checked, images as ``.npz``, texts as they
+    are. Returns the path."""
+    known = (DATASETS | TEXTS)[name]
     cached = {_keras_home() / known["folder"] / file: h for file, h in known["files"].items()}
     offline = os.environ.get("GENLIB_OFFLINE", "0") not in ("", "0")
     if offline and not all(_is_intact(*item) for item in cached.items()):
@@ -162,13 +184,17 @@ def fetch(name):
         raise NotAtHand(name, f"the download failed ({str(error)[-120:]})") from None
     finally:
         socket.setdefaulttimeout(timeout)
-    arrays = _READERS[name](paths)
-    path = CACHE / f"{name}.npz"
+    path = CACHE / _file(name)
+    temporary = path.with_stem(f"{name}.part")
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = CACHE / f"{name}.part.npz"
-        np.savez_compressed(temporary, **arrays)
-        path.with_suffix(".sha256").write_text(content_hash(arrays[key] for key in ARRAYS) + "\n")
+        if name in TEXTS:
+            temporary.write_bytes(paths[0].read_bytes())
+        else:
+            arrays = _READERS[name](paths)
+            np.savez_compressed(temporary, **arrays)
+            note = content_hash(arrays[key] for key in ARRAYS) + "\n"
+            path.with_suffix(".sha256").write_text(note)
         temporary.replace(path)
     except OSError as error:
         raise NotAtHand(name, f"{CACHE} cannot be written ({error.strerror})") from None
@@ -266,3 +292,31 @@ def _read_image(file, image_size, channels):
         raise UserError(
             f"{file} is not a readable image ({file.stat().st_size} bytes); repair or remove it."
         ) from None
+
+
+def read_text(path):
+    """Read a UTF-8 file, or a folder's ``.txt`` and ``.md`` files in the order of their names.
+
+    Returns bytes. Raises ``UserError`` for a folder without such files, and for an unreadable or
+    binary file.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES)
+    if not files:
+        raise UserError(f"{path} holds no texts; put {' or '.join(TEXT_SUFFIXES)} files into it.")
+    parts = []
+    for file in files:
+        try:
+            parts.append(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+            parts[-1].decode()
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}).") from None
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{file} is no UTF-8 text (byte {error.start} is {parts[-1][error.start]:#04x}); "
+                "save it as UTF-8, or leave it out."
+            ) from None
+    if b"\0" in (content := b"\n".join(parts)):
+        raise UserError(f"{path} holds zero bytes, so it is no text; give a text file.")
+    return content

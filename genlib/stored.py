@@ -31,10 +31,23 @@ def clean(notebook):
         if cell.cell_type == "code":
             number += bool(cell.source.strip())
             cell.execution_count = number
+            cell.outputs = _join_streams(cell.outputs)
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = number
     return notebook
+
+
+def _join_streams(outputs):
+    """Text that was printed in pieces becomes one output, as a live page shows it."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def store(name):
@@ -55,7 +68,8 @@ def store(name):
     nbformat.write(executed, path)
     pictures = NOTEBOOKS / "pictures"
     pictures.mkdir(exist_ok=True)
-    shutil.copy(folder / "figures" / "samples.png", pictures / f"{path.stem}.png")
+    drawn = sorted((folder / "figures").glob("*.png"), key=lambda f: f.stem != "samples")
+    shutil.copy(drawn[0], pictures / f"{path.stem}.png")  # the samples, where they are a picture
     _write_row(path, quick, folder)
     return folder
 

@@ -7,7 +7,7 @@ only then is it a bound on −log p(x).
 import numpy as np
 from scipy.special import expit
 
-from genlib import UserError, checkpoints, nearest
+from genlib import UserError, checkpoints, choose
 from genlib._backend import keras
 from genlib.data import from_model
 from genlib.layers import check_shape
@@ -94,11 +94,7 @@ class VAE(keras.Model):
         self, encoder, decoder, likelihood="bernoulli", beta=1.0, free_bits=0.0, warmup=0, seed=0
     ):
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise UserError(
-                f"likelihood={likelihood!r} does not exist; choose one of "
-                f"{', '.join(LIKELIHOODS)}.{nearest(likelihood, LIKELIHOODS)}"
-            )
+        choose("likelihood", likelihood, LIKELIHOODS)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.beta, self.free_bits, self.warmup, self.seed = beta, free_bits, warmup, seed
         self.latent_dim = decoder.input_shape[-1]
@@ -178,11 +174,7 @@ class VAE(keras.Model):
         pixels: "mean", each pixel's expectation, soft where the model is unsure; or "mode", each
         pixel's likeliest value. For a Gaussian likelihood the two are the same.
         """
-        if pixels not in PIXELS:
-            raise UserError(
-                f"pixels={pixels!r} does not exist; choose one of {', '.join(PIXELS)}."
-                f"{nearest(pixels, PIXELS)}"
-            )
+        choose("pixels", pixels, PIXELS)
         (output,) = _in_batches(lambda z: [self.decoder(z, training=False)], latents)
         if self.likelihood == "gaussian":
             return from_model(output)

@@ -1,5 +1,6 @@
 """Every test runs offline, and sees no dataset of the machine and no cache but its own."""
 
+import hashlib
 import socket
 
 import nbformat
@@ -12,6 +13,17 @@ from genlib import sources
 # No deadline, no folder of examples, and the same examples each time: a failure repeats.
 settings.register_profile("course", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("course")
+
+
+def pytest_collection_modifyitems(items):
+    """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
+    what their fixtures train and execute is done once."""
+    for item in items:
+        lesson = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
+        group = (
+            f"{item.path.stem}:{lesson}" if item.path.stem == "test_execution" else item.path.stem
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +66,17 @@ def small_mnist(monkeypatch):
     content = sources.content_hash(arrays[key] for key in sources.ARRAYS)
     monkeypatch.setitem(sources.DATASETS["mnist"], "content", content)
     return arrays
+
+
+@pytest.fixture
+def small_shakespeare(monkeypatch):
+    """The bytes of a text that passes for Shakespeare: 100 numbered lines."""
+    lines = [f"{i:03d} Shall I compare thee?\n" for i in range(100)]
+    content = "".join(lines).encode()
+    known, digest = sources.TEXTS["shakespeare"], hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(known, "content", digest)
+    monkeypatch.setitem(known, "files", {"shakespeare.txt": digest})
+    return content
 
 
 STAND_IN = """\

@@ -1,7 +1,8 @@
 """A user's mistake is one sentence that names it, an exit status, and no trace in the run folder.
 
-What can be told without a kernel is asked of ``load_images`` and of the command line in this
-process; a few of each kind go through a lesson, the stand-in of conftest.py, as users see them.
+What can be told without a kernel is asked of ``load_images``, ``load_text``, a language model and
+the command line in this process; a few of each kind go through a lesson, the stand-in of
+conftest.py, as users see them.
 """
 
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genlib import ROOT, UserError, checkpoints, data, doctor, sources
+from genlib import ROOT, UserError, checkpoints, data, doctor, gpt, sources, text
 from genlib._backend import keras
 from genlib.cli import main
 
@@ -260,6 +261,164 @@ def test_with_a_network_that_fails_a_download_is_one_sentence(sockets, monkeypat
     assert sockets
 
 
+# Texts. Each function makes one in a folder and returns what the user would name.
+
+
+def save_text(folder, content):
+    (folder / "mine.txt").write_bytes(content)
+    return folder / "mine.txt"
+
+
+def a_misspelt_text(folder):
+    return "shakespear"
+
+
+def no_such_file(folder):
+    return folder / "nowhere.txt"
+
+
+def an_empty_file(folder):
+    return save_text(folder, b"")
+
+
+def a_byte_order_mark_alone(folder):
+    return save_text(folder, b"\xef\xbb\xbf")
+
+
+def a_text_that_is_too_short(folder):
+    return save_text(folder, b"x" * 999)
+
+
+def a_picture(folder):
+    Image.new("L", (64, 64)).save(folder / "a.png")
+    return save_text(folder, (folder / "a.png").read_bytes())
+
+
+def zero_bytes(folder):
+    return save_text(folder, b"a\0" * 1000)
+
+
+def latin_1(folder):
+    return save_text(folder, ("x" * 1200 + "caf\xe9").encode("latin-1"))
+
+
+def utf_16(folder):
+    return save_text(folder, ("x" * 1200).encode("utf-16"))
+
+
+def a_cut_character(folder):
+    return save_text(folder, ("道" * 1200).encode()[:-1])
+
+
+def a_folder_without_texts(folder):
+    return save_images(folder)
+
+
+def a_folder_with_one_bad_text(folder):
+    (folder / "good.txt").write_text("x" * 2000)
+    save_text(folder, b"\xff" * 2000)
+    return folder
+
+
+def a_folder_called_txt(folder):
+    (folder / "mine.txt").mkdir()
+    return folder
+
+
+BAD_TEXTS = [
+    (a_misspelt_text, "'shakespear'", "pydoc", "Did you mean 'shakespeare'?"),
+    (no_such_file, "nowhere.txt", "no file and no folder"),
+    (an_empty_file, "mine.txt has 0 characters", "1,000"),
+    (a_byte_order_mark_alone, "mine.txt has 0 characters", "1,000"),
+    (a_text_that_is_too_short, "mine.txt has 999 characters", "1,000"),
+    (a_picture, "mine.txt is no UTF-8 text", "byte 0 is 0x89", "save it as UTF-8"),
+    (zero_bytes, "mine.txt holds zero bytes"),
+    (latin_1, "mine.txt is no UTF-8 text", "byte 1203 is 0xe9", "save it as UTF-8"),
+    (utf_16, "mine.txt is no UTF-8 text", "byte 0 is 0xff"),
+    (a_cut_character, "mine.txt is no UTF-8 text", "byte 3597 is 0xe9"),
+    (a_folder_without_texts, "holds no texts", ".txt"),
+    (a_folder_with_one_bad_text, "mine.txt is no UTF-8 text", "byte 0 is 0xff"),
+    (a_folder_called_txt, "mine.txt cannot be read"),
+]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [(make, words) for make, *words in BAD_TEXTS],
+    ids=[d[0].__name__ for d in BAD_TEXTS],
+)
+def test_a_bad_text_is_refused_in_one_sentence(make, words, tmp_path):
+    source = make(tmp_path)
+    with pytest.raises(UserError) as caught:
+        data.load_text(source)
+    assert_one_sentence(str(caught.value), *words)
+
+
+def test_a_text_of_fewer_tokens_than_two_windows_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "mine.txt").write_text("to be or not to be\n" * 60)
+    tokens = text.CharTokenizer("to bernt\n").encode(data.load_text(tmp_path / "mine.txt").train)
+    with pytest.raises(UserError) as caught:
+        text.Windows(tokens, 1024, 1)
+    assert_one_sentence(str(caught.value), "context_length=1024", "1026 tokens", "at most 513")
+
+
+# A language model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A GPT that knows a, b, c and the space, and reads eight of them."""
+    sizes = {"num_layers": 1, "num_heads": 1, "model_dim": 4, "context_length": 8}
+    return gpt.GPT(text.CharTokenizer("abc "), **sizes)
+
+
+@pytest.mark.parametrize(
+    "name, values, allowed",
+    [
+        ("temperature", [0, -1, np.nan], "above 0 (top_k=1 is greedy)"),
+        ("top_p", [0, 1.5, np.nan], "a number above 0, at most 1"),
+        ("top_k", [0, 1.5, -3, np.nan, np.inf], "1, 2, … or None"),
+        ("min_p", [-0.1, 1.1, np.nan], "a number from 0"),
+        ("repetition_penalty", [0.5, -1, np.nan], "a number from 1"),
+        ("max_new_tokens", [0, -5, 2.5, np.nan, np.inf], "1, 2, 3, or more"),
+    ],
+)
+def test_a_control_out_of_its_range_is_refused_in_one_sentence(model, name, values, allowed):
+    for value in values:
+        with pytest.raises(UserError) as caught:
+            model.generate("a", **{name: value})
+        assert_one_sentence(str(caught.value), f"{name}={value}", allowed)
+
+
+@pytest.mark.parametrize(
+    "prompt, words",
+    [
+        ("abc abc a", "the prompt has 9 tokens; this model reads 8 at most: shorten it"),
+        (["a", "abc abc a"], "the prompt has 9 tokens"),
+        ("abba!?", "the characters '!' '?' did not occur"),
+        (["a", "!?"], "the characters '!' '?' did not occur"),
+        ("", "the characters '\\n' did not occur"),  # which an empty prompt is read as
+    ],
+)
+def test_a_prompt_that_cannot_be_read_is_refused_in_one_sentence(model, prompt, words):
+    with pytest.raises(UserError) as caught:
+        model.generate(prompt)
+    assert_one_sentence(str(caught.value), words)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"num_heads": 3}, ["model_dim=128 does not fit num_heads=3", "multiple of 6"]),
+        ({"positions": "rotery"}, ["positions='rotery'", "Did you mean 'rotary'?"]),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_in_one_sentence(options, words):
+    with pytest.raises(UserError) as caught:
+        gpt.GPT(text.CharTokenizer("abc "), **options)
+    assert_one_sentence(str(caught.value), *words)
+
+
 # The command line
 
 
@@ -282,9 +441,14 @@ def failed(capsys, *arguments):
         (["run", "00", "-p", "epoch", "3"], "'epoch' is not a parameter of this lesson"),
         (["run", "00", "-p", "epoch", "3"], "Did you mean 'epochs'?"),
         (["run", "00", "-f", "nowhere.yaml"], "nowhere.yaml is not a readable YAML file"),
-        (["data", "fetch", "nosuch"], "no dataset 'nosuch' (mnist, fashion_mnist, cifar10)"),
+        (
+            ["data", "fetch", "nosuch"],
+            "no dataset 'nosuch' (mnist, fashion_mnist, cifar10, shakespeare)",
+        ),
         (["data", "fetch", "fasion_mnist"], "Did you mean 'fashion_mnist'?"),
         (["data", "fetch", "mnist"], "GENLIB_OFFLINE=1 forbids a download"),
+        (["data", "fetch", "shakespeare"], "put shakespeare.txt into the folder"),
+        (["data", "fetch", "shakespear"], "Did you mean 'shakespeare'?"),
         (["data", "verify", "mnst"], "Did you mean 'mnist'?"),
     ],
 )
@@ -339,6 +503,18 @@ def test_an_mnist_that_is_not_mnist_is_found_by_its_content(
     np.savez(tmp_path / "mnist.npz", **small_mnist)
     sentence = failed(capsys, "data", "verify", "mnist")
     assert f"{tmp_path / 'mnist.npz'} does not hold the mnist" in sentence
+
+
+def test_a_shakespeare_that_is_not_shakespeare_is_found_by_its_content(
+    small_shakespeare, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    file = tmp_path / "shakespeare.txt"
+    file.write_bytes(small_shakespeare)
+    assert main(["data", "verify", "shakespeare"]) == 0 and capsys.readouterr()
+    file.write_bytes(small_shakespeare.replace(b"Shall", b"Shell", 1))
+    sentence = failed(capsys, "data", "verify", "shakespeare")
+    assert f"{file} does not hold the shakespeare" in sentence
 
 
 def test_a_truncated_mnist_is_one_sentence(small_mnist, tmp_path, monkeypatch, capsys):

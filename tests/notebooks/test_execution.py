@@ -57,7 +57,7 @@ def test_nbval_executes_the_result_again(executed, name):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.parametrize("name", ["02_gan", "04_vae", "06_diffusion"])
+@pytest.mark.parametrize("name", ["02_gan", "04_vae", "06_diffusion", "09_transformer"])
 def test_a_lesson_of_each_family_runs_on_jax(name, tmp_path):
     command = [sys.executable, "-m", "genlib.cli", "run", name, "--preset", "quick"]
     done = subprocess.run(

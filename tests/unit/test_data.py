@@ -1,4 +1,6 @@
-"""Images by name or by path become one form of dataset, and change range without loss."""
+"""Images and texts by name or by path become one form of dataset, and lose nothing on the way."""
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -198,3 +200,99 @@ def test_split_depends_on_its_seed_alone():
     images = np.arange(100, dtype="uint8").reshape(100, 1, 1, 1)
     halves = [data.split(images, 0.5, seed)[1].tolist() for seed in (1, 1, 2)]
     assert halves[0] == halves[1] != halves[2]
+
+
+# Texts
+
+VERSES = {
+    "greek": "μῆνιν ἄειδε θεὰ Πηληϊάδεω Ἀχιλῆος\n" * 40,
+    "chinese": "道可道，非常道。名可名，非常名。\n" * 80,
+    "marks": "naïve e\u0301 👩‍🔬 a\rb\u2028c\td \n" * 80,
+}
+
+
+def whole(text):
+    return text.train + text.validation
+
+
+def test_shakespeare_is_found_and_has_its_name_licence_and_hash(
+    small_shakespeare, tmp_path, monkeypatch
+):
+    (tmp_path / "shakespeare.txt").write_bytes(small_shakespeare)
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    text = data.load_text("shakespeare")
+    assert whole(text).encode() == small_shakespeare and text.name == "shakespeare"
+    assert text.sha256 == hashlib.sha256(small_shakespeare).hexdigest()
+    assert text.source == "shakespeare.txt" and "public domain" in text.licence
+
+
+def test_auto_takes_shakespeare_where_it_is_at_hand(
+    small_shakespeare, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "shakespeare.txt").write_bytes(small_shakespeare)
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    assert data.load_text().name == "shakespeare" and capsys.readouterr().out == ""
+
+
+def test_auto_says_in_a_banner_that_it_falls_back_to_pydoc(sockets, capsys):
+    text = data.load_text("auto", limit=5000)
+    banner = capsys.readouterr().out
+    assert text.name == "pydoc" and text.licence.startswith("PSF") and len(whole(text)) == 5000
+    assert banner.startswith("▶ Shakespeare") and "help texts" in banner
+    assert "GENLIB_OFFLINE" in banner and banner.count("\n") == 1 and not sockets
+
+
+def test_auto_does_not_hide_a_damaged_shakespeare_behind_pydoc(
+    small_shakespeare, tmp_path, monkeypatch
+):
+    (tmp_path / "shakespeare.txt").write_bytes(small_shakespeare[:-1])
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
+    for source in ("auto", "shakespeare"):
+        with pytest.raises(UserError, match="does not hold the shakespeare"):
+            data.load_text(source)
+
+
+def test_pydoc_is_long_enough_to_train_on_and_the_same_each_time():
+    one, two = data.load_text("pydoc"), data.load_text("pydoc")
+    assert one == two and len(one) > 300_000 and "Python" in str(one)
+
+
+@pytest.mark.parametrize("verse", VERSES.values(), ids=VERSES)
+def test_a_file_of_ones_own_is_read_to_the_character(tmp_path, verse):
+    (tmp_path / "mine.txt").write_bytes(verse.encode())
+    mine = data.load_text(tmp_path / "mine.txt")
+    assert whole(mine) == verse and mine.name == mine.source == "mine.txt"
+    assert mine.licence == "your own" and data.load_text(str(tmp_path / "mine.txt")) == mine
+
+
+def test_a_file_of_windows_loses_its_mark_and_its_double_line_breaks(tmp_path):
+    content = b"\xef\xbb\xbf" + VERSES["greek"].replace("\n", "\r\n").encode()
+    (tmp_path / "mine.txt").write_bytes(content)
+    mine = data.load_text(tmp_path / "mine.txt")
+    assert whole(mine) == VERSES["greek"] and mine.sha256 == hashlib.sha256(content[3:]).hexdigest()
+
+
+def test_a_folder_is_its_texts_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "part").mkdir()
+    for name in ("b.txt", "a.md", "part/c.TXT", "d.py"):
+        (tmp_path / name).write_text(f"{name} {'x' * 500}", encoding="utf-8")
+    mine = data.load_text(tmp_path)
+    assert [line.split()[0] for line in whole(mine).split("\n")] == ["a.md", "b.txt", "part/c.TXT"]
+    assert mine.name == tmp_path.name
+
+
+@pytest.mark.parametrize("length", [1000, 1001, 1009, 1234])
+def test_the_last_tenth_validates_and_the_parts_do_not_overlap(tmp_path, length):
+    written = "".join(f"{i:05d}" for i in range(300))[:length]
+    (tmp_path / "mine.txt").write_text(written)
+    mine = data.load_text(tmp_path / "mine.txt")
+    assert whole(mine) == written and len(mine) == len(mine.train) == length * 9 // 10
+
+
+def test_limit_counts_characters_from_the_first(tmp_path):
+    (tmp_path / "mine.txt").write_bytes(VERSES["chinese"].encode())
+    mine = data.load_text(tmp_path / "mine.txt", limit=1005)
+    assert whole(mine) == VERSES["chinese"][:1005] and len(mine.validation) == 101
+    assert data.load_text(tmp_path / "mine.txt", limit=10_000) == data.load_text(
+        tmp_path / "mine.txt"
+    )

@@ -26,16 +26,6 @@ every_path = pytest.mark.parametrize("schedule, prediction", PATHS)
 every_density = pytest.mark.parametrize("density", diffusion.DENSITIES)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load_images("digits")
-
-
-@pytest.fixture(scope="module")
-def images(digits):
-    return data.to_model(digits.test_images)
-
-
 def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, "float32")
 

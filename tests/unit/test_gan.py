@@ -13,11 +13,6 @@ pytestmark = pytest.mark.backend
 SIZES = {"image_shape": (8, 8, 1), "latent_dim": 8, "width": 4}
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load_images("digits")
-
-
 @pytest.fixture
 def small():
     return gan.build_gan(**SIZES)

@@ -87,6 +87,13 @@ def test_the_interval_covers_the_expected_value_about_as_often_as_it_claims(d, n
     assert np.mean(high - low) < 2.5  # not by being endless
 
 
+def test_a_result_without_a_floor_is_printed_and_stored_without():
+    result = metrics.Result("bits per character", 1.5, 1234, None, (1.4, 1.6), "me")
+    assert str(result) == "bits per character 1.50  (95% interval 1.40 to 1.60; n = 1,234; by me)"
+    stored = json.loads(json.dumps(result.as_dict()))
+    assert stored["floor"] is None and stored["value"] == 1.5 and stored["interval"] == [1.4, 1.6]
+
+
 def with_one(bad):
     cloud = features(1)
     cloud[3, 1] = bad
@@ -123,11 +130,6 @@ def test_nearest_images_are_the_nearest_by_brute_force():
 
 
 # The judge
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load_images("digits")
 
 
 @pytest.fixture(scope="module")

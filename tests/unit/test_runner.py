@@ -118,3 +118,18 @@ def test_run_all_ends_with_status_1_when_a_lesson_failed(fails, tmp_path, capsys
     fails(of_cell("ZeroDivisionError", "by zero"))
     assert cli.main(["run", "all", "--run-dir", str(tmp_path / "all")]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ({"value": 1.52345, "floor": None, "n": 12345}, "bits 1.523 (n = 12,345) on pydoc"),
+        ({"value": 2.5, "floor": 1, "n": 100}, "bits 2.5 (floor 1.00, n = 100) on pydoc"),
+        (0.25, "bits 0.25 on pydoc"),
+    ],
+    ids=["no floor", "floor", "number"],
+)
+def test_a_headline_shows_what_there_is(tmp_path, value, said):
+    record = {"metrics": {"bits": value}, "headline": "bits", "dataset": {"name": "pydoc"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    assert runner.headline(tmp_path) == said

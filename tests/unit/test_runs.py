@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,12 +43,12 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 def test_outside_of_fit_a_batch_is_the_one_asked_for():
     batches = runs.Batches(IMAGES, 10)
-    backwards = [batches[i].ravel().tolist() for i in reversed(range(5))]
-    assert [batches[i].ravel().tolist() for i in range(5)] == backwards[::-1]
+    backwards = [np.asarray(batches[i]).ravel().tolist() for i in reversed(range(5))]
+    assert [np.asarray(batches[i]).ravel().tolist() for i in range(5)] == backwards[::-1]
 
 
 def test_labels_stay_with_their_images():
-    images, labels = runs.Batches(IMAGES, 10, labels=np.arange(50))[3]
+    images, labels = map(np.asarray, runs.Batches(IMAGES, 10, labels=np.arange(50))[3])
     assert images.dtype == np.float32 and images.min() >= -1 and images.max() <= 1
     assert np.array_equal(data.to_uint8(data.from_model(images)).ravel(), labels)
 
@@ -79,7 +78,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_run_writes_its_parameters_and_metrics(tmp_path):
     values = {"epochs": 2, "rate": 1e-4, "run_dir": str(tmp_path / "a" / "run")}
     run = runs.Run("02_gan", values)
-    dataset = SimpleNamespace(name="digits", sha256="abc", images=IMAGES)
+    parts = (IMAGES, None, IMAGES[:5], None, ())
+    dataset = data.Images("digits", *parts, "here", "mine", "abc")
     result = metrics.Result("FCD", 2.0, 20, 1.0, (1.5, 2.5), "me")
     run.metrics(dataset, {"fcd": result, "loss": np.float32(0.5)}, "fcd", train_seconds=1.0)
     assert json.loads((run.folder / "params.json").read_text()) == values
@@ -100,6 +100,22 @@ def test_samples_are_stored_as_bytes(tmp_path):
     with np.load(tmp_path / "samples.npz") as archive:
         assert archive["images"].dtype == np.uint8
         assert archive["images"].ravel().tolist() == [0, 128, 255]
+
+
+def test_samples_of_text_are_read_again_without_pickle(tmp_path):
+    texts = ["λόγος\n", "", "a longer one, 道可道 👩‍🔬"]
+    runs.Run("x", {"run_dir": str(tmp_path)}).samples(texts)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as archive:
+        assert archive.files == ["text"] and archive["text"].tolist() == texts
+
+
+def test_the_metrics_of_a_text_hold_its_name_hash_and_characters(tmp_path):
+    text = data.load_text("pydoc", limit=2000)
+    run = runs.Run("09_gpt", {"run_dir": str(tmp_path)})
+    run.metrics(text, {"bits_per_character": np.float32(1.5)}, "bits_per_character")
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["dataset"] == {"name": "pydoc", "sha256": text.sha256, "n": 1800}
+    assert record["metrics"] == {"bits_per_character": 1.5}
 
 
 @pytest.mark.parametrize("resume", [True, False])

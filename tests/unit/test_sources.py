@@ -11,10 +11,10 @@ import pytest
 from genlib import UserError, data, sources
 
 
-def place(folder, name="mnist"):
+def place(folder, name="mnist", suffix="npz"):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.npz").touch()
-    return folder / f"{name}.npz"
+    (folder / f"{name}.{suffix}").touch()
+    return folder / f"{name}.{suffix}"
 
 
 def test_a_dataset_is_looked_for_in_genlib_data_then_the_cache_then_keras(tmp_path, monkeypatch):
@@ -34,13 +34,32 @@ def test_a_path_comes_before_every_named_place(small_mnist, tmp_path, monkeypatc
     assert np.array_equal(loaded.images[..., 0], small_mnist["x_train"])
 
 
+def test_a_text_is_looked_for_in_the_same_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENLIB_DATA", str(tmp_path / "mine"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    assert sources.find("shakespeare") is None
+    for folder in (tmp_path / "keras" / "datasets", sources.CACHE, tmp_path / "mine"):
+        file = place(folder, "shakespeare", "txt")
+        assert sources.find("shakespeare") == file
+
+
 @pytest.mark.parametrize("offline, tries", [("1", False), ("0", True), ("", True)])
-def test_only_without_genlib_offline_is_a_socket_tried(sockets, monkeypatch, offline, tries):
+@pytest.mark.parametrize(
+    "load, name, file",
+    [
+        (data.load_images, "mnist", "mnist.npz"),
+        (data.load_text, "shakespeare", "shakespeare.txt"),
+    ],
+)
+def test_only_without_genlib_offline_is_a_socket_tried(
+    sockets, monkeypatch, offline, tries, load, name, file
+):
     monkeypatch.setenv("GENLIB_OFFLINE", offline)
     with pytest.raises(sources.NotAtHand) as caught:
-        data.load_images("mnist")
+        load(name)
     assert bool(sockets) == tries
-    assert "\n" not in str(caught.value) and "mnist" in str(caught.value)
+    assert "\n" not in str(caught.value) and f"{name!r}" in str(caught.value)
+    assert f"put {file} into" in str(caught.value)
 
 
 # What Keras has downloaded, read without Keras's own pickles
@@ -126,6 +145,21 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(keras_fashion, tmp_path,
     monkeypatch.setattr(sources, "CACHE", tmp_path / "file" / "cache")
     with pytest.raises(UserError, match="cannot be written"):
         sources.fetch("fashion_mnist")
+
+
+def test_a_text_that_keras_has_downloaded_is_kept_byte_for_byte(
+    small_shakespeare, sockets, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    folder = tmp_path / sources.TEXTS["shakespeare"]["folder"]
+    folder.mkdir()
+    (folder / "shakespeare.txt").write_bytes(small_shakespeare)
+    path = sources.fetch("shakespeare")
+    assert path == sources.CACHE / "shakespeare.txt" and path.read_bytes() == small_shakespeare
+    assert [file.name for file in sources.CACHE.iterdir()] == ["shakespeare.txt"] and not sockets
+    (folder / "shakespeare.txt").write_bytes(b"something else")
+    with pytest.raises(sources.NotAtHand):
+        sources.fetch("shakespeare")
 
 
 # Hashes

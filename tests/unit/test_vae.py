@@ -16,16 +16,6 @@ pytestmark = pytest.mark.backend
 SIZES = {"image_shape": (8, 8, 1), "latent_dim": 4, "width": 4}
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load_images("digits")
-
-
-@pytest.fixture(scope="module")
-def images(digits):
-    return data.to_model(digits.test_images)
-
-
 def build(**options):
     return vae.build_vae(**SIZES | options)
 

@@ -1,0 +1,126 @@
+"""Figures of texts: each character has its place, and each picture says what it shows."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from genlib import plots, rnn, text
+from genlib._backend import keras
+
+words = st.lists(st.text("abλ道,", min_size=1, max_size=14), max_size=20)
+spaced = st.lists(st.sampled_from([" ", "\n", "  ", "\n\n"]), min_size=21, max_size=21)
+
+
+@given(words, spaced, st.integers(1, 12))
+def test_a_page_gives_each_character_a_place_of_its_own_in_reading_order(words, spaces, columns):
+    written = "".join(map("".join, zip(words, spaces, strict=False)))
+    rows, places = plots._lay_out(written, columns)
+    assert len(rows) == len(places) == len(written)
+    pairs = list(zip(rows.tolist(), places.tolist(), strict=True))
+    assert pairs == sorted(set(pairs)) and all(0 <= place < columns for place in places)
+    assert pairs[:1] in ([], [(0, 0)])
+
+
+@given(words, spaced, st.integers(1, 12))
+def test_a_page_cuts_only_words_that_are_longer_than_a_line(words, spaces, columns):
+    written = "".join(map("".join, zip(words, spaces, strict=False)))
+    rows, places = plots._lay_out(written, columns)
+    for i in range(1, len(written)):
+        if rows[i] == rows[i - 1]:
+            assert written[i - 1] != "\n"  # it ends a line
+        elif not written[i].isspace() and not written[i - 1].isspace():
+            word = written[:i].split()[-1] + written[i:].split()[0]
+            assert len(word) > columns and places[i] == 0 and places[i - 1] == columns - 1
+
+
+def test_a_page_breaks_lines_by_hand():
+    rows, places = plots._lay_out("to be or\nnot abcdefg h", 5)
+    lines = {}
+    for row, place, character in zip(rows, places, "to be or\nnot abcdefg h", strict=True):
+        lines[int(row)] = lines.get(int(row), "") + character
+        assert place == len(lines[int(row)]) - 1
+    assert list(lines.values()) == ["to be", " or\n", "not ", "abcde", "fg h"]
+
+
+def drawn(picture):
+    """The picture as an array, after a look at its alternative text."""
+    assert picture.format == "png" and picture.alt == "what it shows"
+    return np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"), float)
+
+
+def test_a_page_shows_chinese_with_its_shades_and_warns_of_nothing():
+    poem = {"道德經": "道可道\n非常道", "empty": "", "English": "The way"}
+    values = {title: np.full(len(each), np.nan) for title, each in poem.items()}
+    values["道德經"][:3] = 1.0
+    with warnings.catch_warnings(action="error"):
+        plain = drawn(plots.page(poem, columns=8, alt="what it shows"))
+        shaded = drawn(plots.page(poem, values, columns=8, alt="what it shows"))
+    orange = shaded[..., 0] - shaded[..., 2] > 60
+    assert orange.mean() > 0.003 and not np.any(plain[..., 0] - plain[..., 2] > 60)
+
+
+def test_a_page_draws_each_character_once_and_no_spaces(monkeypatch):
+    shown = []
+    real = plots.Figure.subplots
+
+    def subplots(*arguments, **options):
+        found = real(*arguments, **options)
+        for axis in found.flat:
+            monkeypatch.setattr(axis, "text", lambda x, y, s, **more: shown.append(s))
+        return found
+
+    monkeypatch.setattr(plots.Figure, "subplots", subplots)
+    plots.page({"one": "to be, or\nnot", "two": "to be"}, columns=6)
+    assert "".join(shown) == "tobe,ornottobe"
+
+
+def test_matrices_and_trends_are_pictures_with_alternative_text():
+    matrix = {"first": np.eye(3), "second": np.zeros((3, 3))}
+    with warnings.catch_warnings(action="error"):
+        heat = drawn(plots.heat(matrix, "key", "query", ["道", "b", "\n"], alt="what it shows"))
+        lines = {"tokens": {"GPT": ([1, 10, 100], [3, 2, 1]), "LSTM": ([1, 100], [3, 2])}}
+        trends = drawn(plots.trends(lines, "nats", alt="what it shows"))
+    blue = heat[..., 2] - heat[..., 0] > 60
+    assert blue[:, : heat.shape[1] // 2].any() and not blue[:, heat.shape[1] // 2 :].any()
+    assert trends.std() > 5
+
+
+# Drafts
+
+
+@pytest.mark.backend
+def test_drafts_are_written_by_the_model_as_it_is_then_and_the_last_by_the_trained_one(capsys):
+    letters = text.CharTokenizer("abc\n")
+    model = rnn.LSTMModel(letters, 8, 4, context_length=8)
+    windows = text.Windows(letters.encode("abc\n" * 100), 8, 4)  # 12 steps
+    drafts = plots.Drafts(4, prompt="a", max_new_tokens=12, top_k=1)
+    model.compile(optimizer=keras.optimizers.SGD(3.0))
+    options = {"shuffle": False, "verbose": 0, "callbacks": [drafts]}
+    model.fit(windows.stream(), epochs=2, **options)
+    steps = list(drafts.texts)
+    assert steps[0] == 1 and steps[-1] == 2 * len(windows) and 2 < len(steps) <= 4
+    assert drafts.texts[steps[-1]] == model.generate("a", 12, top_k=1) != drafts.texts[1]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [f"after step {step}: {drafts.texts[step]!r}" for step in steps]
+
+
+class Talker:
+    def generate(self):
+        return "words"
+
+
+@given(st.integers(1, 9), st.integers(1, 60), st.integers(1, 30))
+def test_at_most_so_many_drafts_are_printed_and_one_at_the_end(epochs, steps, count):
+    drafts = plots.Drafts(count)
+    drafts.set_model(Talker())
+    drafts.set_params({"epochs": epochs, "steps": steps})
+    drafts.on_train_begin()
+    for batch in range(epochs * steps):
+        drafts.on_train_batch_end(batch)
+    assert 1 <= len(drafts.texts) <= count
+    assert max(drafts.texts) == epochs * steps or count == 1
