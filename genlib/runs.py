@@ -129,7 +129,7 @@ class Shuffled(keras.utils.PyDataset):
             index, self._asked = self._asked % len(self), self._asked + 1
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = self.cut(rows, self.arrays, lambda array, indices: array[indices])
-        return batch if len(batch) > 1 else batch[0]
+        return batch if len(batch) > 1 else np.asarray(batch[0])  # Keras wants a tuple or NumPy
 
     def on_epoch_begin(self):
         self._asked = 0
