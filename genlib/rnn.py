@@ -14,8 +14,9 @@ class LSTMModel(LanguageModel):
     """Embedding, one LSTM, logits. It trains under plain ``fit`` on (tokens, next tokens).
 
     units: numbers in each of its two states. embedding_dim: numbers a token is turned into.
-    context_length: tokens after which generation starts from an empty state again, as training
-    does. dropout: share of the LSTM's output that training drops. seed: of the first weights.
+    context_length: tokens of a training window; when one is full, ``generate`` reads its later half
+    again from an empty state. dropout: share of the LSTM's output that training drops. seed: of the
+    first weights.
     """
 
     def __init__(
@@ -23,12 +24,8 @@ class LSTMModel(LanguageModel):
     ):
         super().__init__(tokenizer, context_length)
         keras.utils.set_random_seed(seed)
-        self.units, self.embedding_dim, self.dropout, self.seed = (
-            units,
-            embedding_dim,
-            dropout,
-            seed,
-        )
+        self.units, self.embedding_dim = units, embedding_dim
+        self.dropout, self.seed = dropout, seed
         self.embedding = layers.Embedding(self.vocab_size, embedding_dim, name="embedding")
         self.lstm = layers.LSTM(units, return_sequences=True, name="lstm")
         self.drop = layers.Dropout(dropout)
