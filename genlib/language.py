@@ -16,8 +16,29 @@ ops = keras.ops
 STREAMED = 8  # tokens between two prints
 
 
-class Scored:
-    """Scores of a text for a model that has ``cross_entropy(text, …)``: nats of its tokens."""
+class Screen:
+    """Prints a text as its tokens come."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.shown = tokenizer, ""
+
+    def show(self, tokens, whole=True):
+        """Print what ``tokens``, all so far, add. whole: hold back a character not yet complete."""
+        text = self.tokenizer.decode(tokens)
+        text = text.rstrip("�") if whole else text
+        print(text[len(self.shown) :], end="", flush=True)
+        self.shown = text
+
+
+class TextModel:
+    """What every model of text does, once it can
+
+    - score: ``cross_entropy(text, …)`` gives the nats of its tokens;
+    - continue: ``_extend(given, count, controls, seed, screen)`` gives ``count`` new tokens for
+      each row of ``given``, and shows the first row's on the ``screen``, unless that is None.
+
+    It has a ``tokenizer``, and reads ``context_length`` tokens at once.
+    """
 
     def perplexity(self, text, **options):
         """e to the mean nats a token: as if the next token were one of so many, equally likely."""
@@ -27,8 +48,53 @@ class Scored:
         """Bits for the whole text over its characters: comparable between tokenizers."""
         return float(self.cross_entropy(text, **options).sum() / np.log(2) / len(text))
 
+    def generate(
+        self,
+        prompt="",
+        max_new_tokens=200,
+        temperature=1.0,
+        top_k=None,
+        top_p=1.0,
+        min_p=0.0,
+        repetition_penalty=1.0,
+        seed=0,
+        stream=False,
+    ):
+        """Continue a text, or each of a list of texts. Returns the text with what was added.
 
-class LanguageModel(Scored, keras.Model):
+        prompt: at most ``context_length`` tokens; an empty one is read as a line break. The
+        controls are those of ``genlib.sampling``; repetition counts within the window. The same
+        seed gives the same texts. stream: print the first text as it grows.
+
+        Past the window of a network: when its ``context_length`` tokens are full, the older half is
+        forgotten and the later half is read again, from position 0. Raises ``UserError`` for a
+        control out of range, and for a prompt that is too long or has unknown characters.
+        """
+        check_controls(temperature, top_k, top_p, min_p, repetition_penalty)
+        check_count(max_new_tokens)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            return []
+        given = [self._read(text) for text in prompts]
+        controls = np.float32([temperature, top_k or 0, top_p, min_p, repetition_penalty])
+        screen = Screen(self.tokenizer) if stream else None
+        rows = self._extend(given, int(max_new_tokens), controls, seed, screen)
+        if stream:
+            screen.show(rows[0], whole=False)
+        texts = [text + self.tokenizer.decode(row) for text, row in zip(prompts, rows, strict=True)]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def _read(self, prompt):
+        tokens = self.tokenizer.encode(prompt or "\n")
+        if len(tokens) > self.context_length:
+            raise UserError(
+                f"the prompt has {len(tokens)} tokens; this model reads {self.context_length} at "
+                "most: shorten it."
+            )
+        return tokens
+
+
+class LanguageModel(TextModel, keras.Model):
     """The next token from those before it. It trains under plain ``fit`` on (tokens, next tokens).
 
     Both are int32 (batch, time). The loss is in nats a token; targets below 0 do not count in it.
@@ -58,50 +124,7 @@ class LanguageModel(Scored, keras.Model):
         self.tracker.update_state(loss, sample_weight=ops.sum(counted))
         return loss
 
-    def generate(
-        self,
-        prompt="",
-        max_new_tokens=200,
-        temperature=1.0,
-        top_k=None,
-        top_p=1.0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        seed=0,
-        stream=False,
-    ):
-        """Continue a text, or each of a list of texts. Returns the text with what was added.
-
-        prompt: at most ``context_length`` tokens; an empty one is read as a line break. The
-        controls are those of ``genlib.sampling``; repetition counts within the window. The same
-        seed gives the same texts. stream: print the first text as it grows.
-
-        Past the window: when its ``context_length`` tokens are full, the older half is forgotten
-        and the later half is read again, from position 0. Raises ``UserError`` for a control out
-        of range, and for a prompt that is too long or has unknown characters.
-        """
-        check_controls(temperature, top_k, top_p, min_p, repetition_penalty)
-        check_count(max_new_tokens)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts:
-            return []
-        given = [self._read(text) for text in prompts]
-        controls = np.float32([temperature, top_k or 0, top_p, min_p, repetition_penalty])
-        rows = self._extend(given, int(max_new_tokens), controls, seed, stream)
-        texts = [text + self.tokenizer.decode(row) for text, row in zip(prompts, rows, strict=True)]
-        return texts[0] if isinstance(prompt, str) else texts
-
-    def _read(self, prompt):
-        tokens = self.tokenizer.encode(prompt or "\n")
-        if len(tokens) > self.context_length:
-            raise UserError(
-                f"the prompt has {len(tokens)} tokens; this model reads {self.context_length} at "
-                "most: shorten it."
-            )
-        return tokens
-
-    def _extend(self, given, count, controls, seed, stream):
-        """``count`` new tokens for each row of ``given``: a list of NumPy arrays."""
+    def _extend(self, given, count, controls, seed, screen):
         batch, context = len(given), self.context_length
         rngs = [np.random.default_rng([seed, row]) for row in range(batch)]
         known = lengths = np.array([len(row) for row in given], "int32")
@@ -109,20 +132,20 @@ class LanguageModel(Scored, keras.Model):
         for line, row in zip(window, given, strict=True):
             line[: len(row)] = row
         run = self._loop(batch, filtered=any(controls[1:4] != (0, 1, 0)))
-        past, total, shown = window[:, :0], lengths.max() + count, ""
+        past, total = window[:, :0], lengths.max() + count
         while True:
             uniform = np.stack([rng.random(context, "float32") for rng in rngs])
             seen, cache = np.zeros((batch, self.vocab_size), bool), self.empty_cache(batch)
             end = min(context, total - past.shape[1] - 1)
-            pace = STREAMED if stream else context
+            pace = STREAMED if screen else context
             for first in range(0, end, pace):
                 last = min(end, first + pace)
                 window, seen, cache = run(
                     first, last, known, uniform, controls, window, seen, cache
                 )
-                if stream:
+                if screen:
                     row = np.append(past[0], np.asarray(window)[0, : max(last + 1, known[0])])
-                    shown = self._print(row[lengths[0] : lengths[0] + count], shown)
+                    screen.show(row[lengths[0] : lengths[0] + count])
             window = np.array(window)
             if past.shape[1] + context + 1 >= total:
                 break
@@ -131,16 +154,7 @@ class LanguageModel(Scored, keras.Model):
             window[:, :kept] = window[:, context + 1 - kept :]
             known = np.full_like(lengths, kept)
         rows = np.concatenate([past, window], axis=1)
-        rows = [row[n : n + count] for row, n in zip(rows, lengths, strict=True)]
-        if stream:  # a last character that is not whole
-            print(self.tokenizer.decode(rows[0])[len(shown) :], end="", flush=True)
-        return rows
-
-    def _print(self, tokens, shown):
-        """Print what ``tokens`` add to the text ``shown``, whole characters only."""
-        text = self.tokenizer.decode(tokens).rstrip("�")
-        print(text[len(shown) :], end="", flush=True)
-        return text
+        return [row[n : n + count] for row, n in zip(rows, lengths, strict=True)]
 
     def _loop(self, batch, filtered):
         """The compiled loop of ``generate``: one token of each row a step, all in one graph.

@@ -3,8 +3,8 @@
 import numpy as np
 
 from genlib import UserError, choose
-from genlib.language import Scored
-from genlib.sampling import check_controls, check_count, choose_token, filter_logits, penalise
+from genlib.language import TextModel
+from genlib.sampling import choose_token, filter_logits, penalise
 
 SMOOTHINGS = ("witten-bell", "add-one")
 
@@ -14,13 +14,15 @@ def highest_order(vocab_size):
     return int(63 * np.log(2) / np.log(max(2, vocab_size)))
 
 
-class NGram(Scored):
+class NGram(TextModel):
     """Counts of token sequences of up to ``order`` tokens.
 
     tokenizer: of ``genlib.text``. order: n, from 1 to ``highest_order(vocab_size)``.
     smoothing: "witten-bell" mixes all orders up to n (Witten & Bell 1991), "add-one" adds 1 to each
     count (Laplace).
     """
+
+    context_length = np.inf  # a prompt of any length: the last order − 1 tokens count
 
     def __init__(self, tokenizer, order=5, smoothing="witten-bell"):
         choose("smoothing", smoothing, SMOOTHINGS)
@@ -88,32 +90,18 @@ class NGram(Scored):
             p = self._refine(n, key * self.vocab_size + np.arange(self.vocab_size), p)
         return p
 
-    def generate(
-        self,
-        prompt="",
-        max_new_tokens=200,
-        temperature=1.0,
-        top_k=None,
-        top_p=1.0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        seed=0,
-    ):
-        """Continue a text, or each of a list. The controls are those of ``genlib.sampling``."""
-        check_controls(temperature, top_k, top_p, min_p, repetition_penalty)
-        check_count(max_new_tokens)
-        if not isinstance(prompt, str):
-            options = (temperature, top_k, top_p, min_p, repetition_penalty)
-            return [
-                self.generate(text, max_new_tokens, *options, seed=[seed, row])
-                for row, text in enumerate(prompt)
-            ]
-        rng, tokens = np.random.default_rng(seed), list(self.tokenizer.encode(prompt or "\n"))
-        given = len(tokens)
-        for _ in range(int(max_new_tokens)):
-            logits = np.log(self.distribution(tokens), dtype="float32")[None]
-            seen = np.isin(np.arange(self.vocab_size), tokens)
-            logits = penalise(logits, seen, repetition_penalty) / temperature
-            logits = filter_logits(logits, top_k or 0, top_p, min_p)
-            tokens.append(int(choose_token(logits, rng.random(1, "float32"))[0]))
-        return prompt + self.tokenizer.decode(tokens[given:])
+    def _extend(self, given, count, controls, seed, screen):
+        temperature, top_k, top_p, min_p, penalty = controls
+        rows = []
+        for i, start in enumerate(given):
+            rng, tokens = np.random.default_rng([seed, i]), list(start)
+            for _ in range(count):
+                logits = np.log(self.distribution(tokens), dtype="float32")[None]
+                seen = np.isin(np.arange(self.vocab_size), tokens)
+                logits = penalise(logits, seen, penalty) / temperature
+                logits = filter_logits(logits, top_k, top_p, min_p)
+                tokens.append(int(choose_token(logits, rng.random(1, "float32"))[0]))
+                if screen and i == 0:
+                    screen.show(tokens[len(start) :])
+            rows.append(tokens[len(start) :])
+        return rows

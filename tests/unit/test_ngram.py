@@ -140,6 +140,12 @@ def model():
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(model):
     one, two, three = (model.generate("ab", 40, seed=seed) for seed in (1, 1, 2))
     assert one == two != three and one.startswith("ab") and len(one) == 42
+    assert model.generate(["ab", "a"], 40, seed=1)[0] == one
+
+
+def test_a_streamed_text_is_printed_whole(model, capsys):
+    texts = model.generate(["ab", "a"], 40, stream=True)
+    assert capsys.readouterr().out == texts[0][2:]
 
 
 def test_several_prompts_give_several_texts(model):

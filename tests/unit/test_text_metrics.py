@@ -86,7 +86,7 @@ def test_distinct_n_refuses_texts_without_any(texts):
 # Bits per character
 
 
-class Told(language.Scored):
+class Told(language.TextModel):
     """A model whose nats are given; it reads two characters a token."""
 
     def __init__(self, nats):
