@@ -19,8 +19,8 @@ MIN_IMAGES = 20  # below this, a distance between distributions says nothing
 
 @dataclass(frozen=True)
 class Result:
-    """A measured number. ``interval`` is 95%, by bootstrap; ``floor`` is real against real, or None
-    where there is none."""
+    """A measured number. ``interval`` is 95%; ``floor`` is real against real, or None where there
+    is none. Where more is better, as with recall, real against real is the best to be expected."""
 
     name: str
     value: float
@@ -31,10 +31,12 @@ class Result:
 
     def __str__(self):
         low, high = self.interval
-        floor = "" if self.floor is None else f"floor {self.floor:.2f}, real against real; "
+        # As many digits as the interval lets mean something, for numbers of any size.
+        digits = int(np.clip(np.ceil(0.5 - np.log10(high - low + 1e-9)), 2, 6))
+        floor = "" if self.floor is None else f"floor {self.floor:.{digits}f}, real against real; "
         return (
-            f"{self.name} {self.value:.2f}  (95% interval {low:.2f} to {high:.2f}; "
-            f"{floor}n = {self.n:,}; by {self.by})"
+            f"{self.name} {self.value:.{digits}f}  (95% interval {low:.{digits}f} to "
+            f"{high:.{digits}f}; {floor}n = {self.n:,}; by {self.by})"
         )
 
     def as_dict(self):
@@ -109,6 +111,11 @@ class Judge:
 
     def __call__(self, images):
         """Images, float (N, height, width, channels) in [0, 1] → (features, classes or None)."""
+        features, logits = self.outputs(images)
+        return features, None if logits is None else logits.argmax(-1)
+
+    def outputs(self, images):
+        """Images, as above → features (N, d) and logits (N, classes), or None without classes."""
         images = np.asarray(images, "float32")
         if not (images.min() >= 0 and images.max() <= 1):
             raise UserError(
@@ -122,7 +129,7 @@ class Judge:
             pair = self._outputs(images[start : start + 500] * 2 - 1, training=False)
             features.append(np.asarray(pair[0]))
             logits.append(np.asarray(pair[1]))
-        return np.concatenate(features).astype("float64"), np.concatenate(logits).argmax(-1)
+        return np.concatenate(features).astype("float64"), np.concatenate(logits)
 
 
 def _principal_components(images, count=64):
@@ -142,7 +149,32 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
     values, vectors = np.linalg.eigh(cov_1)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_2 @ root), 0)).sum()
-    return float(np.sum((mean_1 - mean_2) ** 2) + np.trace(cov_1 + cov_2) - 2 * cross)
+    squared = np.sum((mean_1 - mean_2) ** 2) + np.trace(cov_1 + cov_2) - 2 * cross
+    return float(max(0.0, squared))  # rounding may leave it a hair below 0
+
+
+def checked(name, *clouds, at_least=MIN_IMAGES, equal=True):
+    """Points (n, d) as float64. Raises ``UserError`` for fewer than ``at_least``, unequal n (where
+    they must be ``equal``) or d, or numbers that are not finite."""
+    clouds = [np.asarray(cloud, "float64") for cloud in clouds]
+    counts = [len(cloud) for cloud in clouds]
+    if min(counts) < at_least or (equal and len(set(counts)) > 1):
+        kind = "equal numbers of points" if equal else "clouds of points"
+        found = " and ".join(map(str, counts))
+        raise UserError(f"{name} compares {kind}, at least {at_least} each; got {found}.")
+    if len({cloud.shape[1:] for cloud in clouds}) > 1:
+        widths = " and ".join(str(cloud.shape[1:]) for cloud in clouds)
+        raise UserError(f"{name} compares points of one kind; these have the shapes {widths}.")
+    if not all(np.isfinite(cloud).all() for cloud in clouds):
+        raise UserError(f"{name} needs finite features; some are NaN or infinite.")
+    return clouds
+
+
+def _interval(value, draws, low=0.0, high=np.inf):
+    """95%, from a bootstrap's draws. Resampling adds a statistic's bias once more, so their spread
+    is laid around the value, and cut where the statistic ends."""
+    ends = value + np.percentile(draws, [2.5, 97.5]) - np.mean(draws)
+    return tuple(float(end) for end in np.clip(ends, low, high))
 
 
 def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
@@ -152,32 +184,106 @@ def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
     floor: features (n, d) of other real images; their distance to ``reference`` is the floor.
     by: name of what made the features. The estimate is biased in n, so all three n must be equal.
 
-    The interval is that of the estimate at this n, to be read against the floor at the same n:
-    resampling adds the bias once more, so the bootstrap's spread is laid around the value.
-    Returns ``Result``. Raises ``UserError`` for unequal n, too few samples, or features that are
-    not finite.
+    The interval is that of the estimate at this n, to be read against the floor at the same n.
+    Returns ``Result``. Raises ``UserError`` for unequal n or d, too few samples, or features that
+    are not finite.
     """
-    n = len(reference)
-    if not (reference.shape == samples.shape == floor.shape) or n < MIN_IMAGES:
-        raise UserError(
-            f"FCD compares equal numbers of images, at least {MIN_IMAGES}; got {n} reference, "
-            f"{len(samples)} generated and {len(floor)} floor images."
-        )
-    if not all(np.isfinite(f).all() for f in (reference, samples, floor)):
-        raise UserError("FCD needs finite features; some are NaN or infinite.")
+    reference, samples, floor = checked("FCD", reference, samples, floor)
 
     def distance(a, b):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
-    value, rng = distance(reference, samples), np.random.default_rng(seed)
+    n, rng = len(reference), np.random.default_rng(seed)
+    value = distance(reference, samples)
     with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
         draws = [
             distance(reference[rng.integers(0, n, n)], samples[rng.integers(0, n, n)])
             for _ in range(bootstrap)
         ]
-    low, high = value + np.percentile(draws, [2.5, 97.5]) - np.mean(draws)
-    interval = (float(max(low, 0.0)), float(high))
-    return Result("FCD", value, n, distance(reference, floor), interval, by)
+    return Result("FCD", value, n, distance(reference, floor), _interval(value, draws), by)
+
+
+def squared_mmd(x, y, chunk=200):
+    """Squared maximum mean discrepancy of points x and y, both (n, d), and its standard error.
+
+    The unbiased estimate of Gretton et al. (2012, eq. 4), with KID's kernel (x·y / d + 1)³: the
+    mean of h_ij = k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − k(x_j, y_i) over i ≠ j. Its variance is
+    that of a U-statistic (Serfling 1980, 5.2.1); the second term counts where x and y are alike.
+    """
+
+    def kernel(a, b):
+        return (a @ b.T / np.float32(a.shape[1]) + 1) ** 3
+
+    n, squares = len(x), 0.0
+    x, y, sums = x.astype("float32"), y.astype("float32"), np.zeros(len(x))
+    for start in range(0, n, chunk):  # so that memory grows with n alone
+        rows = slice(start, start + chunk)
+        h = kernel(x[rows], x) + kernel(y[rows], y) - kernel(x[rows], y) - kernel(y[rows], x)
+        np.fill_diagonal(h[:, start:], 0)  # i ≠ j
+        sums[rows] = h.sum(1, dtype="float64")
+        squares += np.sum(h**2, dtype="float64")
+    pairs = n * (n - 1)
+    value = sums.sum() / pairs
+    of_pairs = squares / pairs - value**2  # ζ₂
+    of_means = np.var(sums / (n - 1), ddof=1)  # ζ₁ + (ζ₂ − ζ₁) / (n − 1)
+    single = max(0.0, (of_means - of_pairs / (n - 1)) * (n - 1) / (n - 2))  # ζ₁
+    return float(value), float(np.sqrt((4 * (n - 2) * single + 2 * of_pairs) / pairs))
+
+
+def kid(reference, samples, floor, by):
+    """Kernel distance (Bińkowski et al. 2018) on the judge's features: a ``Result``.
+
+    Unlike FCD it is unbiased: equal distributions give 0 in expectation at any n, and single values
+    below 0. Arguments as in ``fcd``; the interval is 1.96 standard errors to each side.
+    """
+    reference, samples, floor = checked("KID", reference, samples, floor)
+    value, error = squared_mmd(reference, samples)
+    interval = (value - 1.96 * error, value + 1.96 * error)
+    return Result("KID", value, len(samples), squared_mmd(reference, floor)[0], interval, by)
+
+
+def inception_score(probabilities, real, by, bootstrap=200, seed=0):
+    """exp E KL(p(y | x) ‖ p(y)) (Salimans et al. 2016, section 4), by our classifier: a ``Result``.
+
+    probabilities, real: class probabilities (n, classes) of samples, and of as many real images,
+    whose score is the ``floor``. From 1 to the number of classes, the more the better. It sees
+    neither a lack of variety within a class nor whether an image resembles the data.
+    """
+    probabilities, real = checked("the inception score", probabilities, real)
+    for rows in (probabilities, real):
+        if rows.min() < 0 or not np.allclose(rows.sum(1), 1, atol=1e-3):
+            raise UserError("the inception score needs probabilities; these rows do not sum to 1.")
+
+    def score(weights, rows):
+        """From weights (…, n) of the rows, which sum to 1."""
+        negative_entropy = np.sum(rows * np.log(rows + 1e-12), 1)
+        marginal = weights @ rows
+        return np.exp(weights @ negative_entropy - np.sum(marginal * np.log(marginal + 1e-12), -1))
+
+    n, equal = len(real), np.full(len(real), 1 / len(real))
+    value, rng = float(score(equal, probabilities)), np.random.default_rng(seed)
+    draws = score(rng.multinomial(n, equal, bootstrap) / n, probabilities)
+    interval = _interval(value, draws, 1.0, probabilities.shape[1])
+    return Result("inception score", value, n, float(score(equal, real)), interval, by)
+
+
+def class_coverage(classes, reference, floor, by, bootstrap=200, seed=0):
+    """What the class distributions of samples and of real images have in common: a ``Result``.
+
+    Σ min(p, q) over the classes, from 0 to 1, that is 1 − their total variation distance. A class
+    that is missing, or a wrong balance, lowers it. classes, reference (real), floor (real again):
+    class numbers, n each.
+    """
+    clouds = checked("class coverage", classes, reference, floor)
+    number = int(max(cloud.max() for cloud in clouds)) + 1
+    counts = [np.bincount(cloud.astype(int), minlength=number) for cloud in clouds]
+    n, rng = len(classes), np.random.default_rng(seed)
+    drawn, real, other = (count / n for count in counts)
+    value = float(np.minimum(drawn, real).sum())
+    resampled = [rng.multinomial(n, share, bootstrap) / n for share in (drawn, real)]
+    interval = _interval(value, np.minimum(*resampled).sum(1), 0.0, 1.0)
+    best = float(np.minimum(other, real).sum())
+    return Result("class coverage", value, n, best, interval, by)
 
 
 def class_shares(classes, num_classes):

@@ -94,6 +94,106 @@ def test_a_result_without_a_floor_is_printed_and_stored_without():
     assert stored["floor"] is None and stored["value"] == 1.5 and stored["interval"] == [1.4, 1.6]
 
 
+def test_a_small_result_is_printed_with_the_digits_that_mean_something():
+    result = metrics.Result("KID", 0.01234, 100, 0.0001, (0.0120, 0.0127), "me")
+    assert str(result).startswith("KID 0.0123  (95% interval 0.0120 to 0.0127; floor 0.0001")
+
+
+# KID, inception score, class coverage
+
+
+def direct_mmd(x, y):
+    """Squared MMD by its definition, without the pairs (i, i): a double sum."""
+    total, n = 0.0, len(x)
+
+    def k(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    for i in range(n):
+        for j in set(range(n)) - {i}:
+            total += k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i])
+    return total / n / (n - 1)
+
+
+@pytest.mark.parametrize("chunk", [7, 200])
+def test_kid_equals_a_direct_double_sum(chunk):
+    x, y, other = features(0, 30), features(1, 30, shift=1), features(2, 30)
+    assert metrics.squared_mmd(x, y, chunk)[0] == pytest.approx(direct_mmd(x, y), rel=1e-4)
+    result = metrics.kid(x, y, other, "me")
+    assert result.value == pytest.approx(direct_mmd(x, y), rel=1e-4)
+    assert result.floor == pytest.approx(direct_mmd(x, other), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_kid_is_unbiased_and_its_standard_error_is_the_spread_of_its_values(shift):
+    pairs = [(features([s, 1], 40), features([s, 2], 40, shift=shift)) for s in range(400)]
+    values, errors = np.transpose([metrics.squared_mmd(*pair) for pair in pairs])
+    # The expected value, from two clouds so large that their own error does not matter.
+    expected = metrics.squared_mmd(features(1, 4000), features(2, 4000, shift=shift))[0]
+    assert values.mean() == pytest.approx(expected * (shift > 0), abs=4 * values.std() / 20 + 0.01)
+    assert errors.mean() == pytest.approx(values.std(), rel=0.35)
+    if not shift:
+        assert (values < 0).any()
+
+
+def test_the_inception_score_of_one_hot_predictions_is_the_number_of_classes():
+    certain = np.tile(np.eye(5), (20, 1))
+    result = metrics.inception_score(certain, certain, "me")
+    assert result.value == pytest.approx(5) == result.floor and result.interval[1] <= 5
+    same = np.tile(np.eye(5)[:1], (100, 1))
+    unsure = np.full((100, 5), 0.2)
+    for rows in (same, unsure):
+        assert metrics.inception_score(rows, certain, "me").value == pytest.approx(1)
+
+
+def test_the_inception_score_equals_its_definition():
+    rows, real = np.random.default_rng(0).dirichlet(np.ones(4), (2, 50))
+    kl = [sum(p * np.log(p / m) for p, m in zip(row, rows.mean(0), strict=True)) for row in rows]
+    assert metrics.inception_score(rows, real, "me").value == pytest.approx(np.exp(np.mean(kl)))
+
+
+def test_class_coverage_is_what_two_distributions_have_in_common():
+    real, other = np.repeat(range(4), 25), np.repeat(range(4), [20, 30, 25, 25])
+    drawn = np.repeat([0, 1, 2], [50, 25, 25])  # the last class is missing, the first is doubled
+    result = metrics.class_coverage(drawn, real, other, "me")
+    assert result.value == 0.75 and result.floor == pytest.approx(0.95) and result.n == 100
+
+
+def test_the_other_intervals_cover_the_expected_value_about_as_often_as_they_claim():
+    rows = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        chances = rng.dirichlet(np.full(5, 0.3), 100)
+        classes = rng.choice(4, 100, p=[0.4, 0.3, 0.2, 0.1]), *rng.choice(4, (2, 100))
+        clouds = features([seed, 1], 60), features([seed, 2], 60, shift=1), features(0, 60)
+        rows.append(
+            (
+                metrics.inception_score(chances, chances, "me"),
+                metrics.class_coverage(*classes, "me"),
+                metrics.kid(*clouds, "me"),
+            )
+        )
+    value = np.array([[r.value for r in row] for row in rows])
+    low, high = np.array([[r.interval for r in row] for row in rows]).transpose(2, 0, 1)
+    expected = value.mean(0)
+    assert np.all(np.mean((low <= expected) & (expected <= high), 0) >= 0.85)
+    assert np.all((high - low).mean(0) < 6 * value.std(0))  # not by being endless
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: metrics.kid(features(0), features(1, d=4), features(2), "me"), "one kind"),
+        (lambda: metrics.kid(*[features(0, 19)] * 3, "me"), "at least 20 each"),
+        (lambda: metrics.inception_score(*[features(0)] * 2, "me"), "do not sum to 1"),
+        (lambda: metrics.class_coverage([1] * 30, [1] * 30, [1] * 29, "me"), "30 and 30 and 29"),
+    ],
+)
+def test_the_other_metrics_refuse(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
 def with_one(bad):
     cloud = features(1)
     cloud[3, 1] = bad
@@ -103,8 +203,8 @@ def with_one(bad):
 @pytest.mark.parametrize(
     "clouds, words",
     [
-        ((features(0, 50), features(1, 60), features(2, 50)), "50 reference, 60 generated"),
-        ((features(0, 50), features(1, 50), features(2, 60)), "60 floor"),
+        ((features(0, 50), features(1, 60), features(2, 50)), "got 50 and 60 and 50"),
+        ((features(0, 50), features(1, 50), features(2, 60)), "got 50 and 50 and 60"),
         ((features(0, 19), features(1, 19), features(2, 19)), "at least 20"),
         ((features(0), with_one(np.nan), features(2)), "NaN"),
         ((with_one(np.inf), features(1), features(2)), "infinite"),
