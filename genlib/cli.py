@@ -57,6 +57,14 @@ def _parser():
     run.add_argument("--preset", choices=("quick", "gpu"), help="notebooks/params/<preset>")
     run.add_argument("--run-dir", help="where the run goes (default: runs/…)")
     run.set_defaults(action=_run)
+
+    compare = commands.add_parser("compare", help="any number of runs in one table and one figure")
+    compare.add_argument("runs", nargs="*", metavar="RUN", help="run folders, such as runs/*")
+    compare.add_argument("--csv", metavar="FILE", help="write the table as CSV, numbers in full")
+    compare.add_argument("--markdown", metavar="FILE", help="write the table in Markdown")
+    compare.add_argument("--figure", metavar="FILE", help="draw the runs and their samples, a PNG")
+    compare.add_argument("--metric", metavar="NAME", help="compare this one alone, such as fcd")
+    compare.set_defaults(action=_compare)
     return parser
 
 
@@ -93,6 +101,12 @@ def _run(options):
         return int(runner.run_all(options.preset, values, options.run_dir) > 0)
     folder = runner.run_lesson(options.lesson, values, options.preset, options.run_dir)
     print(f"{runner.headline(folder)}\nThe run: {folder}")
+
+
+def _compare(options):
+    from genlib import compare
+
+    compare.report(options.runs, options.metric, options.csv, options.markdown, options.figure)
 
 
 def _read_yaml(file):

@@ -5,6 +5,7 @@ the command line in this process; a few of each kind go through a lesson, the st
 conftest.py, as users see them.
 """
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -473,6 +474,121 @@ def test_a_bad_file_of_parameters_is_one_sentence(stand_in, tmp_path, capsys, co
     file = tmp_path / "mine.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert words in failed(capsys, "run", "00", "-f", file)
+
+
+# Runs to compare. Each function makes a folder in a folder and returns what the user would name.
+
+RECORD = {
+    "schema": 1,
+    "lesson": "02_gan",
+    "parameters": {},
+    "dataset": {"name": "digits", "sha256": "abc", "n": 9},
+    "headline": "loss",
+    "metrics": {"loss": 1.0, "shares": {"a": 2.0}},
+    "backend": "jax",
+    "device": "CPU",
+}
+
+
+def save_run(folder, **changes):
+    folder.mkdir(exist_ok=True)
+    (folder / "params.json").write_text("{}")
+    (folder / "metrics.json").write_text(json.dumps(RECORD | changes))
+    return folder
+
+
+def no_such_run(folder):
+    return folder / "nowhere"
+
+
+def a_file_of_a_run(folder):
+    return save_run(folder) / "metrics.json"
+
+
+def a_folder_that_is_no_run(folder):
+    return folder
+
+
+def a_folder_of_runs(folder):
+    save_run(folder / "02_gan")
+    return folder
+
+
+def an_unfinished_run(folder):
+    (save_run(folder) / "metrics.json").unlink()
+    return folder
+
+
+def metrics_cut_short(folder):
+    content = (save_run(folder) / "metrics.json").read_bytes()
+    (folder / "metrics.json").write_bytes(content[: len(content) // 2])
+    return folder
+
+
+def metrics_that_are_no_text(folder):
+    (save_run(folder) / "metrics.json").write_bytes(b"\xff\xfe\x00")
+    return folder
+
+
+def metrics_that_are_a_list(folder):
+    (save_run(folder) / "metrics.json").write_text("[1]")
+    return folder
+
+
+def metrics_of_another_schema(folder):
+    return save_run(folder, schema=2)
+
+
+def metrics_without_a_dataset(folder):
+    return save_run(folder, dataset=None)
+
+
+def a_result_that_is_no_number(folder):
+    result = {"name": "FCD", "value": "low", "n": 9, "floor": None, "interval": [1, 2], "by": ""}
+    return save_run(folder, metrics={"fcd": result})
+
+
+BAD_RUNS = [
+    (no_such_run, "nowhere does not exist"),
+    (a_file_of_a_run, "metrics.json is no run folder"),
+    (a_folder_that_is_no_run, "is no run folder: it has no metrics.json"),
+    (a_folder_of_runs, "bad holds runs but is none; give", "bad/*/."),
+    (an_unfinished_run, "bad is an unfinished run"),
+    (metrics_cut_short, "metrics.json is no readable JSON"),
+    (metrics_that_are_no_text, "metrics.json is no readable JSON"),
+    (metrics_that_are_a_list, "metrics.json has schema None and this genlib reads 1"),
+    (metrics_of_another_schema, "metrics.json has schema 2 and this genlib reads 1"),
+    (metrics_without_a_dataset, "metrics.json is not as a run writes it"),
+    (a_result_that_is_no_number, "metrics.json is not as a run writes it", "'low'"),
+]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [(make, words) for make, *words in BAD_RUNS],
+    ids=[d[0].__name__ for d in BAD_RUNS],
+)
+def test_a_folder_that_holds_no_finished_run_is_not_compared(tmp_path, capsys, make, words):
+    (tmp_path / "bad").mkdir()
+    sentence = failed(capsys, "compare", save_run(tmp_path / "good"), make(tmp_path / "bad"))
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--metric", "los"], "no run here has the metric 'los' (there are loss). Did you mean"),
+        (["--metric", "shares"], "no run here has the metric 'shares' (there are loss)."),
+        (["--figure", "mine.jpg"], "'mine.jpg' must end in .png"),
+        (["--csv", "nowhere/mine.csv"], "nowhere/mine.csv cannot be written (No such file"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_sentence(tmp_path, capsys, options, words):
+    assert words in failed(capsys, "compare", save_run(tmp_path / "run"), *options)
+
+
+def test_comparing_no_run_is_one_sentence(capsys):
+    assert "there is no run to compare" in failed(capsys, "compare")
 
 
 def test_the_gpu_preset_without_a_gpu_is_one_sentence(stand_in, monkeypatch, capsys):
