@@ -27,7 +27,7 @@ lab: $(READY)  ## open JupyterLab
 
 test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 notebooks: $(READY)  ## execute every lesson at the default scale, in place
 	@$(BIN)/python -m genlib.stored

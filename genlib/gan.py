@@ -1,12 +1,13 @@
 """A generative adversarial network (Goodfellow et al. 2014) as one Keras model with one loss.
 
 The network is a small DCGAN (Radford et al. 2016). Both players train in one step, by one
-optimizer: each player's gradient comes from its own term of the loss alone.
+optimizer: each player's gradient comes from its own term of the loss alone. ``ConditionalGAN``
+tells both a label (Mirza & Osindero 2014; Miyato & Koyama 2018).
 """
 
 import numpy as np
 
-from genlib import checkpoints
+from genlib import UserError, checkpoints
 from genlib._backend import keras
 from genlib.data import from_model
 from genlib.layers import check_shape, update_average
@@ -41,6 +42,35 @@ def build_discriminator(image_shape, width):
         x = layers.LeakyReLU(0.2)(x)
     x = layers.Dense(1)(layers.Flatten()(x))
     return keras.Model(image, x, name="discriminator")
+
+
+def build_told_generator(image_shape, latent_dim, width, num_classes):
+    """[latent (batch, latent_dim), class weights (batch, num_classes)] → image as of
+    ``build_generator``, whose input is the latent with the embedding of the label beside it."""
+    z, label = keras.Input((latent_dim,)), keras.Input((num_classes,))
+    embedding = layers.Dense(latent_dim, use_bias=False, name="embedding")(label)
+    draw = build_generator(image_shape, 2 * latent_dim, width)
+    image = draw(layers.Concatenate()([z, embedding]))
+    return keras.Model([z, label], image, name="told_generator")
+
+
+def project(features, label):
+    """ψ(φ(x)) + e(y)·φ(x), the projection discriminator's logit (Miyato & Koyama 2018, eq. 3).
+
+    features: φ(x), a Keras tensor (batch, d); label: class weights (batch, num_classes). ψ is a
+    dense layer "score", e one without a bias, "embedding". Returns logits (batch, 1).
+    """
+    embedding = layers.Dense(features.shape[-1], use_bias=False, name="embedding")(label)
+    score = layers.Dense(1, name="score")(features)
+    return layers.Add()([score, layers.Dot(axes=1)([embedding, features])])
+
+
+def build_told_discriminator(image_shape, width, num_classes):
+    """[image in [-1, 1], class weights (batch, num_classes)] → logit (batch, 1), positive for real
+    images of that class. φ is what ``build_discriminator`` has before its last layer."""
+    label, judge = keras.Input((num_classes,)), build_discriminator(image_shape, width)
+    features = judge.layers[-2].output  # flat: (batch, d)
+    return keras.Model([judge.input, label], project(features, label), name="told_discriminator")
 
 
 def discriminator_loss(real_logits, fake_logits):
@@ -164,20 +194,125 @@ class GAN(keras.Model):
         return cls(*map(keras.saving.deserialize_keras_object, parts), seed=config["seed"])
 
 
-def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=24, seed=0):
+@keras.saving.register_keras_serializable(package="genlib")
+class ConditionalGAN(GAN):
+    """A ``GAN`` whose two players are told a label.
+
+    generator: [latent (batch, latent_dim), class weights (batch, num_classes)] → image;
+    discriminator: [image, class weights] → logit (batch, 1), such as ``build_told_generator`` and
+    ``build_told_discriminator`` make. Class weights are 1 for the label and 0 for the others.
+
+    ``fit`` takes images in [-1, 1] and their labels, whole numbers (batch,).
+    """
+
+    def __init__(self, generator, discriminator, seed=0):
+        super().__init__(generator, discriminator, seed)
+        (_, self.latent_dim), (_, self.num_classes) = generator.input_shape
+
+    def call(self, images, training=False):
+        """Draw the latents (batch, latent_dim). The rest needs the labels: see ``compute_loss``."""
+        return keras.random.normal((ops.shape(images)[0], self.latent_dim), seed=self.noise)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is None:
+            raise UserError(f"this model has {self.num_classes} classes: fit(images, labels).")
+        label = ops.one_hot(ops.cast(y, "int32"), self.num_classes)  # of real and generated alike
+        fake = self.generator([y_pred, label], training=training)
+        weights = [ops.copy(w) for w in self.discriminator.trainable_variables]
+        frozen = [ops.stop_gradient(w) for w in weights]
+        real_logits = self.discriminate(weights, [x, label], training)
+        fake_logits = self.discriminate(weights, [ops.stop_gradient(fake), label], training)
+        judged = self.discriminate(frozen, [fake, label], training)
+        if training:
+            self.updates.assign_add(1.0)
+            update_average(self.average, self.generator, self.updates)
+        return GAN.compute_loss(self, y_pred=(real_logits, fake_logits, judged))
+
+    def fit(self, x=None, y=None, **kwargs):
+        if isinstance(x, np.ndarray) and y is not None:
+            self.one_hot(np.asarray(y), len(x))
+        return super().fit(x, y, **kwargs)
+
+    def generate(self, n=None, labels=None, seed=0, latents=None):
+        """Draw images: float32 NumPy (n, height, width, channels) in [0, 1].
+
+        labels: a whole number, or one for each image (n,), or weights of the classes (n,
+        num_classes) from 0 up that sum to 1, which mix their embeddings; None takes the classes in
+        turn: 0, 1, 2, …, and again from 0. ``n`` may be left out where labels or latents give it.
+        The same seed gives the same images; ``latents`` (n, latent_dim) fixes the vectors instead.
+        Raises ``UserError`` for what does not fit.
+        """
+        given = latents if latents is not None else labels
+        if n is None and np.ndim(given):
+            n = len(given)
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise UserError(f"n={n!r} images cannot be drawn; give a whole number from 1 up.")
+        if latents is None:
+            latents = np.random.default_rng(seed).standard_normal((n, self.latent_dim), "float32")
+        if np.shape(latents) != (n, self.latent_dim):
+            raise UserError(
+                f"the latents have shape {np.shape(latents)}; {n} images of this model need "
+                f"({n}, {self.latent_dim})."
+            )
+        labels = np.arange(n) % self.num_classes if labels is None else np.asarray(labels)
+        label = self.class_weights(labels, n)
+        parts = [
+            from_model(self.average([latents[i : i + 250], label[i : i + 250]], training=False))
+            for i in range(0, n, 250)
+        ]
+        return np.concatenate(parts)
+
+    def class_weights(self, labels, n):
+        """Labels as ``generate`` takes them, an array → class weights, float32 (n, num_classes)."""
+        if labels.dtype.kind != "f" or labels.ndim != 2:
+            return self.one_hot(labels, n)
+        if labels.shape != (n, self.num_classes):
+            raise UserError(
+                f"the class weights have shape {labels.shape}; {n} images of this model need "
+                f"({n}, {self.num_classes})."
+            )
+        sums = labels.sum(1)
+        if not (labels.min() >= 0 and abs(sums - 1).max() < 1e-4):  # NaN fails the comparison too
+            raise UserError(
+                f"the class weights are {labels.min()} at least and their sums go from "
+                f"{sums.min():g} to {sums.max():g}; give weights from 0 up that sum to 1."
+            )
+        return labels.astype("float32")
+
+    def one_hot(self, labels, n):
+        """A label or ``n`` of them, an array → float32 (n, num_classes), 1 at the label."""
+        if labels.shape not in ((), (n,)) or labels.dtype.kind not in "iu":
+            raise UserError(
+                f"labels must be one whole number or {n} of them, not {labels.dtype} of shape "
+                f"{labels.shape}."
+            )
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            raise UserError(
+                f"the labels go from {labels.min()} to {labels.max()}; this model knows 0 to "
+                f"{self.num_classes - 1}."
+            )
+        return np.eye(self.num_classes, dtype="float32")[np.broadcast_to(labels, n)]
+
+
+def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=24, seed=0, num_classes=0):
     """A ``GAN`` of the course's two networks, its first weights a function of ``seed``.
 
     image_shape: (height, width, channels), the sides multiples of 4, at least 8; width: filters of
-    the discriminator's first layer; the others have multiples of it.
+    the discriminator's first layer; the others have multiples of it. num_classes: if not 0, both
+    networks are told a label, and the model is a ``ConditionalGAN``.
     """
     check_shape(image_shape)
     keras.utils.set_random_seed(seed)
+    if num_classes:
+        generator = build_told_generator(image_shape, latent_dim, width, num_classes)
+        judge = build_told_discriminator(image_shape, width, num_classes)
+        return ConditionalGAN(generator, judge, seed)
     generator = build_generator(image_shape, latent_dim, width)
     return GAN(generator, build_discriminator(image_shape, width), seed)
 
 
 def load_gan(name="gan_mnist", image_shape=None):
-    """Return a shipped ``GAN``, ready to generate.
+    """Return a shipped ``GAN`` (``ConditionalGAN`` if it has classes), ready to generate.
 
     Raises ``UserError`` if its file is not intact, or if it does not draw ``image_shape``.
     """

@@ -32,7 +32,7 @@ class Result:
     def __str__(self):
         low, high = self.interval
         # As many digits as the interval lets mean something, for numbers of any size.
-        digits = int(np.clip(np.ceil(0.5 - np.log10(high - low + 1e-9)), 2, 6))
+        digits = int(np.clip(np.ceil(0.5 - np.log10(high - low or 1)), 2, 6))
         floor = "" if self.floor is None else f"floor {self.floor:.{digits}f}, real against real; "
         return (
             f"{self.name} {self.value:.{digits}f}  (95% interval {low:.{digits}f} to "
@@ -47,7 +47,7 @@ def build_classifier(image_shape, num_classes):
     """A small convolutional classifier; its layer "features" has 64 units, "logits" the classes."""
     pixels = keras.Input(image_shape)
     x = pixels
-    for filters in (32, 64):
+    for filters in (32, 64, 128)[: 3 if min(image_shape[:2]) >= 32 else 2]:
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(0.3)(layers.Flatten()(x))

@@ -169,6 +169,24 @@ def heat(panels, xlabel="", ylabel="", ticks=(), alt=""):
         return picture(figure, alt)
 
 
+def matrix(colours, texts, rows, columns, alt=""):
+    """A table whose cells are coloured from −1 (orange) over 0 (white) to 1 (blue).
+
+    colours: (rows, columns) in [-1, 1]; texts: what stands in the cells; rows, columns: names.
+    """
+    figure, (axis,) = axes(size=(1.6 + 0.95 * len(columns), 0.9 + 0.38 * len(rows)))
+    axis.imshow(colours, cmap="PuOr", vmin=-1.6, vmax=1.6, aspect="auto")
+    for i, line in enumerate(texts):
+        for j, text in enumerate(line):
+            axis.text(j, i, text, ha="center", va="center", size=9)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return picture(figure, alt)
+
+
 def trends(panels, ylabel="", xscale="log", alt=""):
     """Points joined by lines; panels: {xlabel: {label: (x, y)}}."""
     figure, all_axes = axes(len(panels))
@@ -178,6 +196,19 @@ def trends(panels, ylabel="", xscale="log", alt=""):
         axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    return picture(figure, alt)
+
+
+def intervals(lines, names, xlabel="", ylabel="", alt=""):
+    """Values with their intervals over k names; lines: {label: (values (k,), half widths (k,))}."""
+    figure, (axis,) = axes(size=(7.0, 3.2))
+    positions = np.arange(len(names))
+    for i, (label, (values, halves)) in enumerate(lines.items()):
+        shift = 0.16 * (i - (len(lines) - 1) / 2)
+        axis.errorbar(positions + shift, values, halves, fmt="o", ms=5, capsize=4, label=label)
+    axis.set_xticks(positions, names)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(lines))
     return picture(figure, alt)
 
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from genlib import UserError, checkpoints, diffusion, gan, gpt, metrics, rnn, text, vae
+from genlib import UserError, checkpoints, diffusion, gan, gpt, metrics, pixels, rnn, text, vae
 from genlib._backend import keras
 from genlib.data import load_images, load_text, to_model
 from genlib.language import muon
@@ -75,6 +75,21 @@ def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=
     _publish(model.average, name, data, began, results, parameters, epochs=epochs)
 
 
+def best_pixels(epochs=1, batch_size=16):
+    """Train and publish ``pixels_mnist``, which reads each training image once."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "levels": 4, "patch": 2}
+    model = pixels.build_pixels(**parameters)
+    batches = pixels.PixelBatches(data.images, model.tokenizer, batch_size)
+    model.compile(optimizer=muon(1e-2, epochs * len(batches)), jit_compile=True)
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    fcd, _ = metrics.evaluate(metrics.Judge(data), data, model.generate(2000, seed=1))
+    nats = float(model.nats_per_image(data.test_images).mean())
+    results = {"nats_per_image": nats, "fcd": fcd.as_dict()}
+    print(results)
+    _publish(model, "pixels_mnist", data, began, results, parameters, epochs=epochs)
+
+
 def best_language_model(name, build, epochs, batch_size, tokenizer="characters", **sizes):
     """Train and publish a model of Shakespeare: the recipes of lessons 08, 09 and 10, longer."""
     data, began = load_text("shakespeare"), time.time()
@@ -110,6 +125,7 @@ def _publish(model, name, data, began, results, parameters=None, epochs=None):
 RECIPES = {
     "classifier_digits": lambda: classifier("digits", epochs=60),
     "classifier_mnist": lambda: classifier("mnist", epochs=10),
+    "classifier_cifar10": lambda: classifier("cifar10", epochs=15),
     "gan_mnist": best_gan,
     "vae_mnist": best_vae,
     "diffusion_mnist": best_diffusion,
@@ -122,6 +138,7 @@ RECIPES = {
     "gpt_pieces": lambda: best_language_model(
         "gpt_pieces", gpt.GPT, epochs=6, batch_size=16, tokenizer="bpe", context_length=128
     ),
+    "pixels_mnist": best_pixels,
     "guided_mnist": lambda: best_diffusion("guided_mnist", num_classes=10),
 }
 

@@ -17,7 +17,9 @@ settings.load_profile("course")
 
 def pytest_collection_modifyitems(items):
     """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
-    what their fixtures train and execute is done once."""
+    what their fixtures train and execute is done once. The longest, the other backend's run, begins
+    first: begun last, it would leave one worker idle."""
+    items.sort(key=lambda item: item.path.stem != "test_backends")
     for item in items:
         lesson = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
         group = (
