@@ -43,9 +43,10 @@ def measure_texts(texts, reference_texts, training_text=None, judge=None, split=
     are scored does not matter to BLEU, only that of the references does.
 
     The interval, 95%, is that of the number expected of n such texts (for bleu: against these
-    references). Texts that are drawn twice would look like a lack of variety, so distinct-n and
-    self-BLEU have the jackknife's; it is a little too wide, but too narrow for self-BLEU of few
-    texts some of which are copies. The others have the bootstrap's, over texts.
+    references). A text drawn twice would look like a lack of variety, so it is the jackknife's; for
+    the median, which has no jackknife, the bootstrap's over texts. In simulations, distinct-n and
+    self-BLEU's were 1.2 to 1.7 times as wide as needed. Too narrow are those of self-BLEU among few
+    texts some of which are copies, and of a BLEU that hangs on a handful of shared four-word runs.
 
     Raises ``UserError`` for fewer than 20 texts on a side, none or texts that are not strings, an
     empty text, and a text of fewer than four words after the cut.
@@ -64,15 +65,17 @@ def measure_texts(texts, reference_texts, training_text=None, judge=None, split=
             "leave short texts out, or pass split=list for a script without spaces."
         )
     found = {
-        "distinct_1": _without_each(lambda words: distinct_without_each(words, 1), sides, 1),
-        "distinct_2": _without_each(lambda words: distinct_without_each(words, 2), sides, 1),
-        "self_bleu": _without_each(self_bleu_without_each, sides, 100),
+        "distinct_1": _measure(lambda words: distinct_without_each(words, 1), *sides, 1),
+        "distinct_2": _measure(lambda words: distinct_without_each(words, 2), *sides, 1),
+        "self_bleu": _measure(self_bleu_without_each, *sides, 100),
     }
     by = dict.fromkeys(found, "counting")
 
     pool, rest = sides[1][::2], sides[1][1::2]  # sorted by length: the halves are alike
     counts = [text_metrics.bleu_counts(words, pool) for words in (sides[0], rest)]
-    found["bleu"] = _bootstrap(text_metrics.corpus_bleu, *counts, rng)
+    found["bleu"] = _measure(
+        lambda rows: _without_each(text_metrics.corpus_bleu, rows), *counts, 100
+    )
     by["bleu"] = f"sacrebleu {sacrebleu.__version__}, {len(pool)} references"
 
     sides = _cut(drawn, real_drawn)
@@ -81,11 +84,11 @@ def measure_texts(texts, reference_texts, training_text=None, judge=None, split=
             np.array([text_metrics.longest_overlap(text, training_text) for text in side])
             for side in sides
         ]
-        found["longest_overlap"] = _bootstrap(np.median, *lengths, rng)
+        found["longest_overlap"] = _medians(*lengths, rng)
         by["longest_overlap"] = f"search in {len(training_text):,} characters"
     if judge is not None:
         bits = [np.array([(_bits(judge, text), len(text)) for text in side]) for side in sides]
-        found["bits_per_character"] = _bootstrap(_ratio, *bits, rng)
+        found["bits_per_character"] = _measure(lambda rows: _without_each(_ratio, rows), *bits)
         by["bits_per_character"] = type(judge).__name__
     return {
         key: Result(NAMES[key], float(value), n, float(floor), interval, by[key])
@@ -94,7 +97,7 @@ def measure_texts(texts, reference_texts, training_text=None, judge=None, split=
 
 
 def _check(name, texts):
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    if isinstance(texts, str | None) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{name} is not a list of strings; give one string a text.")
     if len(texts) < MIN_TEXTS:
         raise UserError(
@@ -138,8 +141,14 @@ def self_bleu_without_each(words):
     return scores.mean(), rest / (len(words) - 1)
 
 
-def _without_each(measure, sides, highest):
-    (value, without), (floor, _) = map(measure, sides)
+def _without_each(statistic, rows):
+    """(the statistic of all rows, the statistic without each): one that adds rows up."""
+    return statistic(rows), np.array([statistic(np.delete(rows, i, 0)) for i in range(len(rows))])
+
+
+def _measure(measure, side, real, highest=np.inf):
+    """(value, floor, interval) by a function that gives a value and the values without each."""
+    (value, without), (floor, _) = measure(side), measure(real)
     return value, floor, jackknife(value, without, highest)
 
 
@@ -154,15 +163,11 @@ def jackknife(value, without, highest):
     return float(max(value - reach, 0)), float(min(value + reach, highest))
 
 
-def _bootstrap(statistic, rows, real_rows, rng, draws=200):
-    """(value, floor, 95% interval) of a statistic of one row a text, by resampling texts."""
-    n = len(rows)
-    values = [statistic(rows[rng.integers(0, n, n)]) for _ in range(draws)]
-    return (
-        statistic(rows),
-        statistic(real_rows),
-        tuple(map(float, np.percentile(values, [2.5, 97.5]))),
-    )
+def _medians(side, real, rng, draws=500):
+    """(value, floor, interval) of the median of a number a text, by bootstrap over texts."""
+    values = np.median(rng.choice(side, (draws, len(side))), axis=1)
+    low, high = np.percentile(values, [2.5, 97.5])
+    return np.median(side), np.median(real), (float(low), float(high))
 
 
 def _bits(judge, text):

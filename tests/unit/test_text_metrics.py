@@ -83,6 +83,82 @@ def test_distinct_n_refuses_texts_without_any(texts):
         text_metrics.distinct_n(texts, 3)
 
 
+# BLEU against a pool
+
+
+def pool_bleu(texts, references):
+    streams = [[reference] * len(texts) for reference in references]
+    return sacrebleu.corpus_bleu(texts, streams, tokenize="none").score
+
+
+@given(
+    st.lists(sentences, max_size=5).map(lambda texts: ["a the b c", *texts]),
+    st.lists(sentences, min_size=1, max_size=5),
+)
+def test_bleu_is_sacrebleus_corpus_bleu_against_all_references(texts, references):
+    assert text_metrics.bleu(texts, references) == pytest.approx(pool_bleu(texts, references))
+
+
+def test_bleu_of_a_script_without_spaces_is_that_of_its_characters():
+    texts, references = ["道可道非常道"], ["名可道非常名", "道可道非"]
+    apart = [[" ".join(text) for text in side] for side in (texts, references)]
+    assert text_metrics.bleu(texts, references, split=list) == pytest.approx(pool_bleu(*apart))
+    assert text_metrics.bleu(texts, references, split=list) > 0
+
+
+@pytest.mark.parametrize(
+    "texts, references, said",
+    [
+        (["a b c d"], [], "got 0 references, and the longest text has 4 words"),
+        (["a b c", "d"], ["a b c d"], "got 1 references, and the longest text has 3 words"),
+        ([], ["a b c d"], "the longest text has 0 words"),
+    ],
+)
+def test_bleu_refuses_texts_without_four_words_and_an_empty_pool(texts, references, said):
+    with pytest.raises(UserError, match=said):
+        text_metrics.bleu(texts, references)
+
+
+# The longest passage that stands verbatim in the training text
+
+
+def longest_by_brute_force(text, training):
+    passages = (text[i:j] for i in range(len(text)) for j in range(i, len(text) + 1))
+    return max((len(passage) for passage in passages if passage in training), default=0)
+
+
+@given(st.text("ab", max_size=14), st.text("abc", max_size=30))
+def test_longest_overlap_is_that_of_all_passages(text, training):
+    found = text_metrics.longest_overlap(text, training)
+    assert found == longest_by_brute_force(text, training)
+
+
+@given(st.text("ab ", max_size=40), st.integers(0, 40), st.text("ab ", max_size=10))
+def test_longest_overlap_of_a_copied_passage_is_at_least_its_length(training, start, around):
+    passage = training[start : start + 12]
+    assert text_metrics.longest_overlap(around + passage + around, training) >= len(passage)
+
+
+@pytest.mark.parametrize("kind", ["prose", "noise", "repetition", "copy"])
+def test_longest_overlap_of_1000_characters_with_a_megabyte_takes_half_a_second(kind):
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("etaoinshr"), length)) for length in rng.integers(1, 9, 3000)]
+    prose = " ".join(rng.choice(words, 220_000))
+    training = prose[:1_000_000]
+    text = {
+        "prose": prose[-1000:],
+        "noise": "".join(rng.choice(list("etaoinshr "), 1000)),
+        "repetition": "e" * 1000,
+        "copy": training[500_000:501_000],
+    }[kind]
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        text_metrics.longest_overlap(text, training)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.5
+
+
 # Bits per character
 
 
