@@ -194,6 +194,10 @@ def trends(panels, ylabel="", xscale="log", alt=""):
         for label, (x, y) in lines.items():
             axis.plot(x, y, marker="o", ms=3, label=label)
         axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        low, high = axis.get_xlim()
+        if xscale == "log" and high < 100 * low:  # powers of ten alone may be outside
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return picture(figure, alt)
