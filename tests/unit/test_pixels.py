@@ -230,10 +230,12 @@ def test_the_judge_recognises_the_digits_that_the_shipped_model_draws():
 
     def sure(images):
         """Share of images that the judge gives one class with a chance of 0.9 or more."""
-        return np.mean(keras.ops.softmax(judge(2 * images - 1)).numpy().max(-1) > 0.9)
+        return np.mean(np.asarray(keras.ops.softmax(judge(2 * images - 1))).max(-1) > 0.9)
 
-    assert sure(images) > 0.8 > 0.5 > sure(np.flip(images, 1)[:, :, ::-1] * images)
-    assert model.nats_per_image(images).mean() < 200
+    order = np.random.default_rng(0).permutation(model.tokenizer.length)
+    shuffled = model.tokenizer.decode(model.tokenizer.encode(images)[:, order])
+    assert sure(images) > 0.7 > 0.5 > sure(shuffled)
+    assert 2 * model.nats_per_image(images).mean() < model.nats_per_image(shuffled).mean()
 
 
 # Refusing
