@@ -1,6 +1,6 @@
 """The command ``genlib``: arguments in, one sentence for a mistake, an exit status out.
 
-0: done. 1: a lesson failed, or the doctor found something to mend. 2: the command was wrong.
+0: done. 1: a lesson failed, or something is to be mended. 2: the command was wrong. 130: Ctrl-C.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main(arguments=None):
 
     options = _parser().parse_args(arguments)
     try:
-        return options.action(options) or 0
+        return int(options.action(options) or 0)
     except UserError as error:
         print(f"genlib: {error}", file=sys.stderr)
         return 2
@@ -31,7 +31,11 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="genlib", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="genlib",
+        description=__doc__.splitlines()[0],
+        epilog="Exit status: " + __doc__.splitlines()[2],
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     doctor = commands.add_parser("doctor", help="what this machine can do, and what is wrong")
@@ -42,21 +46,40 @@ def _parser():
     data.add_argument("names", nargs="*", metavar="NAME", help="datasets (default: all)")
     data.set_defaults(action=_data)
 
-    run = commands.add_parser("run", help="run a lesson, or all, through papermill")
-    run.add_argument("lesson", help='its name or number, such as 02_gan or 02; or "all"')
-    run.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        dest="values",
-        help="set a parameter of the lesson; can be repeated",
+    run = commands.add_parser(
+        "run",
+        add_help=False,
+        help="run a lesson, or all, through papermill",
+        epilog="genlib run LESSON --help lists the lesson's parameters.",
     )
-    run.add_argument("-f", metavar="FILE", dest="file", help="a YAML file of parameters")
-    run.add_argument("--preset", choices=("quick", "gpu"), help="notebooks/params/<preset>")
+    run.add_argument("-h", "--help", action=_HelpOnRun, help="show this, or a lesson's parameters")
+    _add_lesson(run, 'its name or number, such as 02_gan or 02; or "all"')
     run.add_argument("--run-dir", help="where the run goes (default: runs/…)")
     run.set_defaults(action=_run)
+
+    sweep = commands.add_parser("sweep", help="many runs of a lesson, on this machine or a cluster")
+    _add_lesson(sweep, "its name or number, such as 02_gan or 02")
+    sweep.add_argument(
+        *("--grid", "-g"),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=A,B,…",
+        help="values of a parameter; of several, each with each",
+    )
+    sweep.add_argument(
+        "--random",
+        nargs="+",
+        default=[],
+        metavar=("N", "NAME=LOW:HIGH[:log]"),
+        help="draw the parameters together, N times",
+    )
+    sweep.add_argument("--seeds", default=1, metavar="K", help="each with K seeds (default: 1)")
+    sweep.add_argument("--jobs", metavar="N", help="runs at once (default: by cores and memory)")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="a Dask cluster that runs already")
+    sweep.add_argument("--run-dir", help="the sweep's folder (default: runs/sweeps/LESSON)")
+    sweep.add_argument("--dry-run", action="store_true", help="list the runs and stop")
+    sweep.set_defaults(action=_sweep)
 
     compare = commands.add_parser("compare", help="any number of runs in one table and one figure")
     compare.add_argument("runs", nargs="*", metavar="RUN", help="run folders, such as runs/*")
@@ -66,6 +89,43 @@ def _parser():
     compare.add_argument("--metric", metavar="NAME", help="compare this one alone, such as fcd")
     compare.set_defaults(action=_compare)
     return parser
+
+
+def _add_lesson(parser, text):
+    """The arguments that ``run`` and ``sweep`` share."""
+    parser.add_argument("lesson", help=text)
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        dest="values",
+        help="set a parameter of the lesson; can be repeated",
+    )
+    parser.add_argument("-f", metavar="FILE", dest="file", help="a YAML file of parameters")
+    parser.add_argument("--preset", choices=("quick", "gpu"), help="notebooks/params/<preset>")
+    parser.add_argument("--timeout", metavar="SECONDS", help="seconds that a run may take")
+
+
+class _HelpOnRun(argparse.Action):
+    """``run --help`` is about the command, ``run LESSON --help`` about the lesson."""
+
+    def __init__(self, option_strings, dest, help=None):
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from genlib import runner
+
+        lesson = getattr(namespace, "lesson", None)
+        if lesson in (None, "all"):
+            parser.print_help()
+        else:
+            try:
+                print(runner.describe(lesson))
+            except UserError as error:
+                parser.exit(2, f"genlib: {error}\n")
+        parser.exit()
 
 
 def _doctor(options):
@@ -96,17 +156,69 @@ def _data(options):
 def _run(options):
     from genlib import runner
 
-    values = _read_yaml(options.file) | dict(options.values)
+    values, timeout = _values(options), _timeout(options)
     if options.lesson == "all":
-        return int(runner.run_all(options.preset, values, options.run_dir) > 0)
-    folder = runner.run_lesson(options.lesson, values, options.preset, options.run_dir)
+        failed = runner.run_all(options.preset, values, options.run_dir, timeout)
+        return failed > 0
+    folder = runner.run_lesson(
+        options.lesson, values, options.preset, options.run_dir, timeout=timeout
+    )
     print(f"{runner.headline(folder)}\nThe run: {folder}")
 
 
-def _compare(options):
-    from genlib import compare
+def _sweep(options):
+    from genlib import sweep
 
-    compare.report(options.runs, options.metric, options.csv, options.markdown, options.figure)
+    n_random, *ranges = options.random or [0]
+    planned = sweep.Sweep(
+        options.lesson,
+        {name: text.split(",") for name, text in _pairs("--grid", options.grid)},
+        {name: text.split(":") for name, text in _pairs("--random", ranges)},
+        n_random,
+        options.seeds,
+        options.preset,
+        _values(options),
+        options.run_dir,
+    )
+    if options.dry_run:
+        return print(sweep.outline(planned))
+    lines = planned.execute(options.jobs, options.scheduler, timeout=_timeout(options))
+    print(sweep.conclude(planned, lines))
+    return any(line["error"] for line in lines.values())
+
+
+def _compare(options):
+    from genlib import aggregate, compare
+
+    files = (options.metric, options.csv, options.markdown, options.figure)
+    if len(options.runs) == 1 and (Path(options.runs[0]).expanduser() / "sweep.json").exists():
+        aggregate.report(options.runs[0], *files)
+    else:
+        compare.report(options.runs, *files)
+
+
+def _values(options):
+    return _read_yaml(options.file) | dict(options.values)
+
+
+def _timeout(options):
+    from genlib.params import coerce
+
+    if options.timeout is not None:
+        return coerce("--timeout", options.timeout, float, (1, 10**7))
+
+
+def _pairs(option, arguments):
+    """[(name, text)] of arguments NAME=TEXT."""
+    pairs = [argument.partition("=") for argument in arguments]
+    for name, sign, text in pairs:
+        if not name or not sign or not text:
+            raise UserError(f"{option} {name}{sign}{text}: give NAME=VALUES, without spaces.")
+    names = [name for name, _, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{option} names {name} twice; give all its values at once.")
+    return [(name, text) for name, _, text in pairs]
 
 
 def _read_yaml(file):

@@ -9,7 +9,7 @@ import numpy as np
 
 from genlib import UserError
 from genlib._backend import keras
-from genlib.runs import write
+from genlib.files import write
 from genlib.sources import read_npz
 
 ops = keras.ops

@@ -5,10 +5,17 @@ papermill turns ``-p use_ema false`` into the string ``'false'`` and YAML's ``1e
 """
 
 import ast
+import json
 import math
+import operator
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 from genlib import UserError, nearest
 
+_OPERATORS = {ast.Pow: operator.pow, ast.Sub: operator.sub, ast.Mult: operator.mul}
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -30,6 +37,62 @@ def check(namespace, **allowed):
     values = {n: coerce(n, namespace[n], kind, allowed.get(n)) for n, kind in types.items()}
     namespace.update(values)
     return values
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A parameter as a lesson's source declares it. ``allowed`` is as ``check`` takes it, or None
+    where every value of its type is allowed or the source computes it."""
+
+    kind: type
+    default: object
+    help: str
+    allowed: tuple | None
+
+    def describe(self):
+        """What values it may have, in words."""
+        return _describe(self.kind, self.allowed)
+
+
+def declared(path):
+    """Read {name: ``Declared``} from the cells of the notebook at ``path``; nothing is executed.
+
+    Raises ``UserError`` for a notebook without a cell tagged ``parameters``.
+    """
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ())]
+    if not tagged:
+        raise UserError(f"{path} has no cell with the tag `parameters`; give the cell of them one.")
+    lines, limits, found = tagged[0].splitlines(), _limits(sources), {}
+    for node in ast.parse(tagged[0]).body:
+        name, comment = node.target.id, lines[node.end_lineno - 1][node.end_col_offset :]
+        found[name] = Declared(
+            _TYPES[node.annotation.id], _number(node.value), comment.strip(" #"), limits.get(name)
+        )
+    return found
+
+
+def _limits(sources):
+    """{name: allowed} of the call ``params.check(…)``, where its source has plain values."""
+    source = next((s for s in sources if re.search(r"\bparams\.check\(", s)), "")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    limits = {}
+    for call in calls:
+        if ast.unparse(call.func) == "params.check":
+            for keyword in call.keywords:
+                try:
+                    limits[keyword.arg] = tuple(map(_number, keyword.value.elts))
+                except (AttributeError, ValueError):  # a constant of genlib: checked when it runs
+                    continue
+    return limits
+
+
+def _number(node):
+    """The value of a literal; of 2**31 - 1 and the like too."""
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_number(node.left), _number(node.right))
+    return ast.literal_eval(node)
 
 
 def unknown(name, known):

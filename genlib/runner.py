@@ -3,26 +3,28 @@
 import contextlib
 import html
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import yaml
-from traitlets.config import Config
 
 from genlib import ROOT, UserError, nearest, quiet_stderr
-from genlib.params import unknown
+from genlib.files import unwritable, write
+from genlib.params import coerce, declared, unknown
 
 NOTEBOOKS = ROOT / "notebooks"
 
 
-# Sockets in the file system: no race for ports, and nobody on the network can listen.
-_KERNEL = Config(KernelManager={"transport": "ipc"})
-
-
 class LessonFailed(RuntimeError):
-    """A lesson broke while it ran. The message is one sentence and says where to look."""
+    """A lesson broke while it ran. The message is one sentence and says where to look.
+
+    started: whether one of its cells had run; where none had, it is worth another try.
+    """
+
+    def __init__(self, message, started=True):
+        super().__init__(message)
+        self.started = started
 
 
 def lessons():
@@ -41,13 +43,6 @@ def find_lesson(name):
     return matches[0]
 
 
-def parameters(path):
-    """{name: {default, help, …}} of a lesson's parameters cell."""
-    import papermill
-
-    return papermill.inspect_notebook(str(path))
-
-
 def preset_values(path, preset):
     """The parameters that a preset, "quick" or "gpu", gives a lesson."""
     file = NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
@@ -62,78 +57,102 @@ def preset_values(path, preset):
     return yaml.safe_load(file.read_text()) or {}
 
 
-def run_lesson(name, values=None, preset=None, run_dir=None, progress=True):
+def merged(path, values=None, preset=None):
+    """The parameters that a lesson gets, {name: value}: ``values`` win over the preset's.
+
+    Raises ``UserError`` for a name that the lesson does not have, and a value out of its range.
+    """
+    known = declared(path)
+    given = (preset_values(path, preset) if preset else {}) | (values or {})
+    for name in given:
+        if name not in known:
+            raise unknown(name, known)
+    return {n: coerce(n, v, known[n].kind, known[n].allowed) for n, v in given.items()}
+
+
+def run_lesson(name, values=None, preset=None, run_dir=None, progress=True, timeout=None):
     """Execute a lesson and return its run folder, with the executed ``lesson.ipynb`` inside.
 
     values: {parameter: value}, which win over the preset's. run_dir: the folder, by default
-    ``runs/<lesson>`` or ``runs/<preset>/<lesson>``. progress: show a bar. A user's mistake leaves
-    no notebook behind.
+    ``runs/<lesson>`` or ``runs/<preset>/<lesson>``. progress: show a bar with the last line that
+    the lesson printed. timeout: seconds that it may take. A user's mistake leaves no notebook.
 
     Raises ``UserError`` for a wrong name or value, ``LessonFailed`` for anything else.
     """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from genlib import execution
+
     path = find_lesson(name)
-    known = parameters(path)
-    merged = (preset_values(path, preset) if preset else {}) | (values or {})
-    for key in merged:
-        if key not in known:
-            raise unknown(key, known)
-    run_dir = run_dir or merged.get("run_dir") or ROOT / "runs" / (preset or "") / path.stem
+    given = merged(path, values, preset)
+    run_dir = run_dir or given.get("run_dir") or ROOT / "runs" / (preset or "") / path.stem
     folder = Path(run_dir).expanduser().absolute()
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "lesson.ipynb"
         try:
             # A kernel started from a kernel must not write into the outer one's output.
             with contextlib.nullcontext() if progress else quiet_stderr():
-                papermill.execute_notebook(
-                    str(path),
-                    str(output),
-                    parameters=merged | {"run_dir": str(folder)},
-                    kernel_name="python3",
-                    progress_bar=progress and {"desc": path.stem},
-                    config=_KERNEL,
-                )
+                execution.execute(path, output, given | {"run_dir": str(folder)}, progress, timeout)
         except PapermillExecutionError as error:
             if error.ename in ("UserError", "NotAtHand"):
                 raise UserError(error.evalue) from None
-            where = _keep(output, folder / "failed.ipynb")
-            raise LessonFailed(
-                f"{path.stem} failed in cell {error.cell_index}: {error.ename}: "
-                f"{error.evalue}. The notebook up to there: {where}"
-            ) from None
+            why = f"failed in cell {error.cell_index}: {error.ename}: {error.evalue}."
+        except CellTimeoutError:
+            why = f"ran past its time-out of {timeout:g} s; raise it, or lower epochs or limit."
         except DeadKernelError:
-            where = _keep(output, folder / "failed.ipynb")
-            raise LessonFailed(
-                f"{path.stem}: the kernel died, probably out of memory; lower batch_size, width "
-                f"or limit. The notebook up to there: {where}"
-            ) from None
-        (folder / "failed.ipynb").unlink(missing_ok=True)
-        _keep(output, folder / "lesson.ipynb")
-    return folder
+            why = (
+                "lost its kernel: it was killed, probably out of memory; lower batch_size, width "
+                "or limit."
+            )
+        except RuntimeError as error:  # of jupyter_client, while the kernel starts
+            why = f"could not start a kernel ({error}); run it again."
+        except OSError as error:
+            raise unwritable(output, error) from None
+        else:
+            (folder / "failed.ipynb").unlink(missing_ok=True)
+            _keep(output, folder / "lesson.ipynb")
+            return folder
+        where = _keep(output, folder / "failed.ipynb")
+        raise LessonFailed(f"{path.stem} {why} The notebook up to there: {where}", _has_run(output))
 
 
 def _keep(notebook, target):
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(notebook, target.with_suffix(".part"))
-    target.with_suffix(".part").replace(target)
+    write(target, notebook.read_bytes())
     return target
 
 
-def run_all(preset=None, values=None, run_dir=None):
-    """Run every lesson, print a table, write ``index.html``. Returns the number that failed."""
+def _has_run(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return any(cell.get("execution_count") for cell in cells)
+
+
+def describe(name):
+    """A lesson's parameters as lines of text: name, type, default, help."""
+    path = find_lesson(name)
+    rows = [
+        (f"{n}: {p.kind.__name__} = {json.dumps(p.default)}", p.help)
+        for n, p in declared(path).items()
+    ]
+    width = max(len(left) for left, _ in rows)
+    lines = [f"{left:{width}}  {right}" for left, right in rows]
+    return "\n".join([f"The parameters of {path.stem} (-p NAME VALUE):", *lines])
+
+
+def run_all(preset=None, values=None, run_dir=None, timeout=None):
+    """Run every lesson, print a table, write ``index.html``. Returns the number that failed.
+    timeout: seconds that each may take."""
     folder = Path(run_dir or ROOT / "runs" / (preset or "default")).expanduser().absolute()
     table = []
     for name in lessons():
-        started = time.time()
+        started = time.perf_counter()
         try:
-            run_lesson(name, values, preset, folder / name)
+            run_lesson(name, values, preset, folder / name, timeout=timeout)
             result = headline(folder / name)
         except (UserError, LessonFailed) as error:
             result = f"FAILED: {error}"
-        table.append((name, time.time() - started, result))
+        table.append((name, time.perf_counter() - started, result))
     print(f"\n{'lesson':24}{'seconds':>8}  result")
     for name, seconds, result in table:
         print(f"{name:24}{seconds:8.1f}  {result}")

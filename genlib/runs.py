@@ -19,18 +19,11 @@ import numpy as np
 from genlib import ROOT, UserError
 from genlib._backend import keras
 from genlib.data import to_uint8
+from genlib.files import lock, unwritable, write
 from genlib.sources import UNREADABLE
 
 ops = keras.ops
 SCHEMA = 1
-
-
-def write(path, content):
-    """Write bytes or text to ``path`` atomically: a temporary file beside it, then a rename."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
-    temporary.replace(path)
 
 
 def environment():
@@ -162,26 +155,25 @@ class Run:
 
     lesson: its name, such as "02_gan". params: what ``params.check`` returned; ``run_dir`` in it
     names the folder ("" is ``runs/<lesson>``), ``resume`` keeps what a killed run left there.
-    Raises ``UserError`` when the folder cannot be written.
+    Raises ``UserError`` when the folder cannot be written, or another run is writing to it.
     """
 
     def __init__(self, lesson, params):
-        self.params, self.lesson, self.started = params, lesson, time.time()
+        self.params, self.lesson, self.started = params, lesson, time.perf_counter()
         self.folder = Path(params["run_dir"] or ROOT / "runs" / lesson).expanduser().absolute()
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.folder)
             if not params.get("resume"):
                 for name in ("checkpoints", "figures", "tensorboard"):
                     shutil.rmtree(self.folder / name, ignore_errors=True)
                 for name in ("metrics.json", "history.csv", "samples.npz"):
                     (self.folder / name).unlink(missing_ok=True)
             for name in ("checkpoints", "figures"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                (self.folder / name).mkdir(exist_ok=True)
             write(self.folder / "params.json", json.dumps(params, indent=1) + "\n")
         except OSError as error:
-            raise UserError(
-                f"run_dir={str(self.folder)!r} cannot be written ({error.strerror}); "
-                "give a folder of your own."
-            ) from None
+            raise unwritable(f"run_dir={str(self.folder)!r}", error) from None
 
     def figure(self, name, picture):
         """Save a picture of ``plots`` under ``figures/`` and return it, so that a cell shows it."""
@@ -210,7 +202,7 @@ class Run:
             "dataset": _describe(dataset),
             "headline": headline,
             "metrics": {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in results.items()},
-            "seconds": round(time.time() - self.started, 2),
+            "seconds": round(time.perf_counter() - self.started, 2),
             **facts,
             **environment(),
         }

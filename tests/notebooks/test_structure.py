@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-from genlib import ROOT, runner, shown
+from genlib import ROOT, params, runner, shown
 
 LESSONS = runner.lessons()
 MACHINE_PATHS = re.compile(r"/(home|root|Users|tmp|work|var)/\w")
@@ -79,7 +79,7 @@ def test_it_checks_its_parameters_in_the_next_code_cell(notebook):
 def test_presets_name_only_parameters_that_the_lesson_has(path):
     for preset in ("quick", "gpu"):
         file = runner.NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
-        assert set(yaml.safe_load(file.read_text()) or {}) <= set(runner.parameters(path))
+        assert set(yaml.safe_load(file.read_text()) or {}) <= set(params.declared(path))
 
 
 def test_code_cells_are_short(notebook):

@@ -77,7 +77,7 @@ def test_a_value_wins_over_the_file_and_the_file_over_the_preset(executed, stand
     (tmp_path / "mine.yaml").write_text("epochs: 2\ndataset: mnist")
     values = ["-f", str(tmp_path / "mine.yaml"), "-p", "epochs", "3"]
     assert cli.main(["run", "00_stand_in", "--preset", "quick", *values]) == 0
-    assert executed[0] == preset | {"epochs": "3", "dataset": "mnist"} | {
+    assert executed[0] == preset | {"epochs": 3, "dataset": "mnist"} | {
         "run_dir": executed[0]["run_dir"]
     }
 
@@ -93,7 +93,10 @@ def test_a_mistake_in_a_lesson_is_the_users_and_leaves_no_notebook(fails, tmp_pa
     "error, words",
     [
         (of_cell("ZeroDivisionError", "by zero"), "failed in cell 3: ZeroDivisionError: by zero"),
-        (DeadKernelError(), "the kernel died, probably out of memory; lower batch_size"),
+        (
+            DeadKernelError(),
+            "lost its kernel: it was killed, probably out of memory; lower batch_size",
+        ),
     ],
 )
 def test_a_lesson_that_breaks_says_where_to_look_and_ends_with_status_1(

@@ -61,20 +61,6 @@ def test_a_batch_larger_than_the_data_is_refused():
 # The folder
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    runs.write(tmp_path / "file.txt", "old")
-
-    def disk_full(path, content):
-        with path.open("wb") as file:
-            file.write(content[:1])
-        raise OSError("disk full")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", disk_full)
-    with pytest.raises(OSError, match="disk full"):
-        runs.write(tmp_path / "file.txt", "new")
-    assert (tmp_path / "file.txt").read_text() == "old"
-
-
 def test_a_run_writes_its_parameters_and_metrics(tmp_path):
     values = {"epochs": 2, "rate": 1e-4, "run_dir": str(tmp_path / "a" / "run")}
     run = runs.Run("02_gan", values)
