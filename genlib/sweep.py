@@ -93,7 +93,7 @@ def _draws(known, random, n):
         else:
             column = rng.uniform(low, high + (kind is int), n)
         columns[name] = [
-            min(int(v if not scale else round(v)), high) if kind is int else float(f"{v:.6g}")
+            min(int(v if not scale else round(v)), high) if kind is int else float(f"{v:.8g}")
             for v in column
         ]
     return [
@@ -235,8 +235,11 @@ class Sweep:
         held = lock(self.folder)
         write(self.folder / "sweep.json", json.dumps(self.about, indent=1) + "\n")
         _mend(self.folder / "sweep.jsonl")
-        ended = self.done()
+        ended, lines = self.done(), read(self.folder)[1]
         todo = [run for run in self.runs if run.name not in ended]
+        for run in todo:
+            if lines.get(run.name, {}).get("sha256"):  # its result is no longer what it was
+                (self.run_folder(run.name) / "metrics.json").unlink(missing_ok=True)
         said = _Progress(self.lesson, len(self.runs), len(ended), progress)
         try:
             if todo:
@@ -373,10 +376,10 @@ def conclude(planned, lines):
     failed = sum(line["status"] == "failed" for line in lines.values())
     if failed == len(lines):
         return f"All {failed:,} runs failed; {planned.folder / 'sweep.jsonl'} has the reasons."
-    page = aggregate.write_all(planned.folder)
+    aggregate.write_all(planned.folder)
     table = aggregate.to_text(aggregate.read(planned.folder))
     also = f"{failed:,} failed; the same command tries them again.\n" if failed else ""
-    return f"{table}\n{also}The runs and their samples: {page}"
+    return f"{table}\n{also}The runs and their samples: {planned.folder / 'index.html'}"
 
 
 def sweep(
