@@ -34,8 +34,13 @@ def main(arguments=None):
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"genlib: {message}; `{self.prog} --help` says more.\n")
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="genlib",
         description=__doc__.splitlines()[0],
         epilog="Exit status: " + __doc__.splitlines()[2],
@@ -45,9 +50,20 @@ def _parser():
     doctor = commands.add_parser("doctor", help="what this machine can do, and what is wrong")
     doctor.set_defaults(action=_doctor)
 
-    data = commands.add_parser("data", help="list, fetch or verify the datasets")
-    data.add_argument("verb", choices=("list", "fetch", "verify"))
-    data.add_argument("names", nargs="*", metavar="NAME", help="datasets (default: all)")
+    data = commands.add_parser("data", help="list, fetch, verify, export or import the data")
+    verbs = data.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, told in (
+        ("list", "where each dataset is on this machine"),
+        ("fetch", "download what is not here"),
+        ("verify", "check the datasets and the shipped checkpoints by their hashes"),
+        ("export", "pack datasets and checkpoints, for machines without a network"),
+        ("import", "place what an archive holds, once all of it is verified"),
+    ):
+        one = verbs.add_parser(verb, help=told, description=told)
+        if verb in ("export", "import"):
+            one.add_argument("file", metavar="FILE.zip", help="the archive")
+        if verb != "import":
+            one.add_argument("names", nargs="*", metavar="NAME", help="datasets (default: all)")
     data.set_defaults(action=_data)
 
     run = commands.add_parser(
@@ -139,21 +155,31 @@ def _doctor(options):
 
 
 def _data(options):
-    from genlib import sources
+    from genlib import archive, nearest, sources
 
-    known = [name for name in (*sources.DATASETS, *sources.TEXTS) if name != "digits"]
+    if options.verb == "import":
+        for name, done in archive.unpack(options.file).items():
+            print(f"{name}: {done}")
+        return 0
+    known = archive.known()
     for name in options.names:
         if name not in known:
-            from genlib import nearest
-
             raise UserError(f"no dataset {name!r} ({', '.join(known)}).{nearest(name, known)}")
+    if options.verb == "verify":
+        wrong = 0
+        for line, well in archive.verify(options.names):
+            print(line)
+            wrong += not well
+        return wrong > 0
+    if options.verb == "export":
+        for name, size in archive.export(options.file, options.names).items():
+            print(f"{name}: {size:,} bytes")
+        known = [name for name in known if not sources.find(name)]  # say what is not packed
     for name in options.names or known:
         path = sources.find(name)
         if options.verb == "fetch":
             print(f"{name}: {path or sources.fetch(name)}")
-        elif options.verb == "verify" and path:
-            print(f"{name}: {sources.verify(name, path)}  {path}")
-        else:
+        elif options.verb == "list" or not path:
             print(f"{name}: {path or 'not on this machine'}")
 
 

@@ -20,8 +20,20 @@ def default_jobs():
 
 
 def cores():
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """The cores that this process may use, by its affinity and its container's limits."""
+    from dask.system import CPU_COUNT
+
+    return CPU_COUNT
+
+
+def threads(at_once, local):
+    """Threads for each of ``at_once`` runs on this machine, so that they do not fight for cores.
+
+    A job of a batch system or a pod sees its own cores alone (``local`` is False, and it has fewer
+    than the machine): it does not share them.
+    """
+    alone = not local and cores() < os.cpu_count()
+    return max(1, cores() // (1 if alone else at_once))
 
 
 @contextlib.contextmanager

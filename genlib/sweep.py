@@ -4,6 +4,7 @@ A sweep's folder holds ``sweep.json`` (what is swept), ``sweep.jsonl`` (a line f
 ended), ``runs/`` (their folders) and, in the end, a table, a figure and a page.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -79,15 +80,18 @@ def _typed(known, name, value):
 
 def _draws(known, random, n):
     rng, columns = np.random.default_rng(0), {}
-    for name, (low, high, *scale) in random.items():
-        kind, said = known[name].kind, ":".join(map(str, (low, high, *scale)))
+    for name, (low, *rest) in random.items():
+        kind, wrong = known[name].kind, ":".join(map(str, (low, *rest)))
         if kind not in (int, float):
             raise UserError(f"{name} is no number, so nothing is drawn for it; use --grid.")
-        low, high = _typed(known, name, low), _typed(known, name, high)
-        if not low < high or scale not in ([], ["log"]) or (scale and low <= 0):
-            raise UserError(
-                f"{name}={said} is no range: give low:high, or low:high:log with low above 0."
-            )
+        wrong = UserError(
+            f"{name}={wrong} is no range: give low:high, or low:high:log with low above 0."
+        )
+        if not rest or rest[1:] not in ([], ["log"]):
+            raise wrong
+        low, high, scale = _typed(known, name, low), _typed(known, name, rest[0]), rest[1:]
+        if not low < high or (scale and low <= 0):
+            raise wrong
         if scale:
             column = np.exp(rng.uniform(math.log(low), math.log(high), n))
         else:
@@ -187,8 +191,12 @@ class Sweep:
         }
         if (self.folder / "sweep.json").exists():
             self._refuse_another(read(self.folder)[0])
-        elif self.folder.exists() and any(f.name != ".lock" for f in self.folder.iterdir()):
+        elif self.folder.exists() and not self._is_free():
             raise UserError(f"{self.folder} holds other files; give a new folder by --run-dir.")
+
+    def _is_free(self):
+        folder = self.folder
+        return folder.is_dir() and all(file.name == ".lock" for file in folder.iterdir())
 
     def _refuse_another(self, there):
         for key, what in (
@@ -228,11 +236,26 @@ class Sweep:
         if scheduler is not None and jobs is not None:
             raise UserError("--jobs is for this machine; a cluster at --scheduler has its own.")
         jobs = coerce("jobs", cluster.default_jobs() if jobs is None else jobs, int, (1, 1024))
+        todo = len(self.runs) - len(self.done())
+        with contextlib.ExitStack() as stack:
+            connected = cluster.connected(min(jobs, todo), scheduler) if todo else None
+            client = stack.enter_context(connected) if todo else None
+            ended, todo = self._begin(stack)
+            said = _Progress(self.lesson, len(self.runs), len(ended), progress)
+            stack.callback(said.close)
+            for name, line in self._outcomes(client, todo, scheduler is None, timeout):
+                ended[name] = line
+                _append(self.folder / "sweep.jsonl", line)
+                said.tell(line)
+        return ended
+
+    def _begin(self, stack):
+        """Take hold of the folder. Returns {name: line} of what is done, and the other runs."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.folder, error) from None
-        held = lock(self.folder)
+        stack.callback(lock(self.folder).release)
         write(self.folder / "sweep.json", json.dumps(self.about, indent=1) + "\n")
         _mend(self.folder / "sweep.jsonl")
         ended, lines = self.done(), read(self.folder)[1]
@@ -240,25 +263,16 @@ class Sweep:
         for run in todo:
             if lines.get(run.name, {}).get("sha256"):  # its result is no longer what it was
                 (self.run_folder(run.name) / "metrics.json").unlink(missing_ok=True)
-        said = _Progress(self.lesson, len(self.runs), len(ended), progress)
-        try:
-            if todo:
-                with cluster.connected(min(jobs, len(todo)), scheduler) as client:
-                    for name, line in self._outcomes(client, todo, timeout):
-                        ended[name] = line
-                        _append(self.folder / "sweep.jsonl", line)
-                        said.tell(line)
-        finally:
-            said.close()
-            held.release()
-        return ended
+        return ended, todo
 
-    def _outcomes(self, client, todo, timeout):
+    def _outcomes(self, client, todo, local, timeout):
+        if not todo:
+            return
         planned, at_once = {run.name: run for run in todo}, cluster.share(client)
         tasks = {
             f"{self.folder}/{run.name}": (
                 *(run.name, self.lesson, self.values, run.values),
-                *(str(self.run_folder(run.name)), at_once, timeout),
+                *(str(self.run_folder(run.name)), at_once, local, timeout),
             )
             for run in todo
         }
@@ -275,11 +289,11 @@ class Sweep:
             yield name, line
 
 
-def _run(name, lesson, fixed, values, folder, at_once, timeout):
+def _run(name, lesson, fixed, values, folder, at_once, local, timeout):
     """On a worker: one run, in a kernel of its own. Returns its line of ``sweep.jsonl``."""
     folder, given = Path(folder), fixed | values
     if not finished(folder, given):
-        threads = str(max(1, cluster.cores() // at_once))
+        threads = str(cluster.threads(at_once, local))
         os.environ.update(dict.fromkeys(_THREADS, threads))  # the kernel inherits it
         resumes = "resume" in declared(runner.find_lesson(lesson))
         if resumes and any((folder / "checkpoints").glob("*")):

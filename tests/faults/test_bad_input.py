@@ -596,6 +596,15 @@ def test_the_gpu_preset_without_a_gpu_is_one_sentence(stand_in, monkeypatch, cap
     assert "--preset gpu needs a GPU" in failed(capsys, "run", "00", "--preset", "gpu")
 
 
+def not_verified(capsys, name):
+    """The line that ``genlib data verify`` prints of a dataset that is not what it should be."""
+    assert main(["data", "verify", name]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert_one_sentence(out, f"{name}: ")
+    return out
+
+
 def tampered(arrays):
     arrays["x_train"][7, 14, 14] ^= 1
 
@@ -617,8 +626,7 @@ def test_an_mnist_that_is_not_mnist_is_found_by_its_content(
     assert main(["data", "verify", "mnist"]) == 0 and capsys.readouterr()
     change(small_mnist)
     np.savez(tmp_path / "mnist.npz", **small_mnist)
-    sentence = failed(capsys, "data", "verify", "mnist")
-    assert f"{tmp_path / 'mnist.npz'} does not hold the mnist" in sentence
+    assert f"{tmp_path / 'mnist.npz'} does not hold the mnist" in not_verified(capsys, "mnist")
 
 
 def test_a_shakespeare_that_is_not_shakespeare_is_found_by_its_content(
@@ -629,8 +637,7 @@ def test_a_shakespeare_that_is_not_shakespeare_is_found_by_its_content(
     file.write_bytes(small_shakespeare)
     assert main(["data", "verify", "shakespeare"]) == 0 and capsys.readouterr()
     file.write_bytes(small_shakespeare.replace(b"Shall", b"Shell", 1))
-    sentence = failed(capsys, "data", "verify", "shakespeare")
-    assert f"{file} does not hold the shakespeare" in sentence
+    assert f"{file} does not hold the shakespeare" in not_verified(capsys, "shakespeare")
 
 
 def test_a_truncated_mnist_is_one_sentence(small_mnist, tmp_path, monkeypatch, capsys):
@@ -638,7 +645,7 @@ def test_a_truncated_mnist_is_one_sentence(small_mnist, tmp_path, monkeypatch, c
     np.savez(tmp_path / "mnist.npz", **small_mnist)
     content = (tmp_path / "mnist.npz").read_bytes()
     (tmp_path / "mnist.npz").write_bytes(content[: len(content) // 2])
-    assert "is not a whole .npz file" in failed(capsys, "data", "verify", "mnist")
+    assert "is not a whole .npz file" in not_verified(capsys, "mnist")
 
 
 def test_a_tampered_checkpoint_is_found_by_the_doctor(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 
 import pytest
 from hypothesis import given
@@ -223,8 +224,9 @@ def attempts(stand_in, monkeypatch):
     return made, errors
 
 
-def run_once(tmp_path, at_once=1):
-    return sweep._run("a", "00_stand_in", {}, {"epochs": 2}, str(tmp_path / "a"), at_once, None)
+def run_once(tmp_path, at_once=1, local=True):
+    given = ("a", "00_stand_in", {}, {"epochs": 2}, str(tmp_path / "a"))
+    return sweep._run(*given, at_once, local, None)
 
 
 def test_a_run_that_is_finished_already_is_not_run_again(attempts, tmp_path):
@@ -256,12 +258,23 @@ def test_a_run_that_had_begun_goes_on_where_it_stopped(attempts, tmp_path):
     assert attempts[0][1]["resume"] is True
 
 
-def test_runs_that_go_on_at_once_share_the_cores(attempts, tmp_path, monkeypatch):
-    import os
-
-    monkeypatch.setattr(cluster, "cores", lambda: 8)
-    run_once(tmp_path, at_once=3)
-    assert {os.environ[name] for name in sweep._THREADS} == {"2"}
+@pytest.mark.parametrize(
+    "mine, of, at_once, local, threads",
+    [
+        (8, 8, 3, True, "2"),  # jobs on one machine share its cores
+        (8, 8, 3, False, "2"),  # so do workers of a cluster on one machine
+        (2, 8, 2, True, "1"),  # jobs in one container share what it may use
+        (4, 64, 16, False, "4"),  # sixteen batch jobs of four cores on one machine do not
+        (2, 2, 5, True, "1"),
+    ],
+)
+def test_runs_that_go_on_at_once_share_the_cores(
+    attempts, tmp_path, monkeypatch, mine, of, at_once, local, threads
+):
+    monkeypatch.setattr(cluster, "cores", lambda: mine)
+    monkeypatch.setattr(os, "cpu_count", lambda: of)
+    run_once(tmp_path, at_once, local)
+    assert {os.environ[name] for name in sweep._THREADS} == {threads}
 
 
 def test_every_lesson_can_be_swept_over_its_seed():

@@ -1,0 +1,279 @@
+"""A sweep survives the death of each of its parts: nothing is lost, nothing is done twice, and the
+results are those of a sweep that nobody disturbed.
+
+Black boxes: a copy of the package beside one small lesson, and the commands that users give.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from genlib import ROOT
+
+# A lesson that trains for EPOCHS × 0.1 s without Keras, and writes down each epoch that it does.
+EPOCHS = 8
+LESSON = f"""\
+rate: float = 0.5  # how fast, 0 to 1
+seed: int = 0  # where it begins, 0 to 100
+resume: bool = False  # go on where a killed run stopped
+run_dir: str = ""  # the run folder
+---
+from genlib import params
+values = params.check(globals(), rate=(0, 1), seed=(0, 100))
+---
+import json, os, time
+from pathlib import Path
+from genlib import files
+folder = Path(run_dir)
+(folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+lock = files.lock(folder, wait=10.0)
+state = folder / "checkpoints" / "state.json"
+epoch, x = json.loads(state.read_text()) if resume else (0, float(seed))
+---
+if rate == 0.75:
+    raise ValueError("a rate that breaks")
+while epoch < {EPOCHS}:
+    time.sleep(0.1)
+    epoch, x = epoch + 1, x * rate + seed
+    files.write(state, json.dumps([epoch, x]))
+    with open(os.environ["JOURNAL"], "a") as journal:
+        journal.write(f"{{folder.name}} {{epoch}} {{os.getpid()}}\\n")
+    print("epoch", epoch, flush=True)
+---
+record = {{"schema": 1, "lesson": "00_small", "parameters": values, "headline": "x",
+    "dataset": {{"name": "none", "sha256": "", "n": 0}}, "metrics": {{"x": x}},
+    "seconds": 1.0, "train_seconds": 1.0, "backend": "none", "device": "CPU"}}
+files.write(folder / "metrics.json", json.dumps(record))
+"""
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A clone, on a path with a space and letters that are not ASCII, whose one lesson is small."""
+    clone = tmp_path_factory.mktemp("mes réseaux")
+    shutil.copytree(ROOT / "genlib", clone / "genlib", ignore=shutil.ignore_patterns("__pycache__"))
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in LESSON.split("---")]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (clone / "notebooks").mkdir()
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, clone / "notebooks" / "00_small.ipynb")
+    return clone
+
+
+class World:
+    """Commands that run in the clone, and the journal of the epochs that were done."""
+
+    def __init__(self, clone, tmp):
+        self.clone, self.folder, self.journal = clone, tmp / "größe 1", tmp / "journal"
+        self.journal.touch()
+        self.env = os.environ | {"PYTHONPATH": str(clone), "JOURNAL": str(self.journal)}
+        self.processes = []
+
+    def start(self, *command):
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.clone,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def sweep(self, *options, rates="0.25,0.5", seeds="2"):
+        options = ("--seeds", seeds, "--run-dir", str(self.folder), *options)
+        return self.start("genlib.cli", "sweep", "00", "--grid", f"rate={rates}", *options)
+
+    def scheduler(self, port):
+        return self.start(
+            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)),
+            "--no-dashboard",
+        )
+
+    def worker(self, port):
+        return self.start(
+            *("distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"),
+            "--no-dashboard",
+        )
+
+    def epochs(self):
+        """Counter of (run, epoch) in the journal."""
+        lines = self.journal.read_text().splitlines()
+        return Counter(tuple(line.split()[:2]) for line in lines)
+
+    def wait_for_epochs(self, n):
+        end = time.monotonic() + 60
+        while len(self.epochs()) < n:
+            assert time.monotonic() < end, "the sweep does not go on"
+            time.sleep(0.02)
+
+    def ended(self):
+        """{run: how many lines say that it ended well}"""
+        lines = map(json.loads, (self.folder / "sweep.jsonl").read_text().splitlines())
+        return Counter(line["run"] for line in lines if line["status"] == "done")
+
+    def results(self):
+        """{run: its metrics}"""
+        found = self.folder.glob("runs/*/metrics.json")
+        return {path.parent.name: json.loads(path.read_text())["metrics"] for path in found}
+
+
+@pytest.fixture
+def world(course, tmp_path):
+    world = World(course, tmp_path)
+    yield world
+    for process in world.processes:
+        process.kill()
+        process.communicate()
+
+
+def expected(rates=(0.25, 0.5), seeds=(0, 1)):
+    """What the small lesson computes, for each run."""
+    results = {}
+    for rate in rates:
+        for seed in seeds:
+            x = float(seed)
+            for _ in range(EPOCHS):
+                x = x * rate + seed
+            results[f"rate={rate},seed={seed}"] = {"x": x}
+    return results
+
+
+def assert_whole(world, twice=0, **of):
+    """Fail unless each run ended once with the right result, and at most ``twice`` epochs, those
+    that a kill interrupted between the checkpoint and the journal, were done twice."""
+    assert world.results() == expected(**of)
+    assert world.ended() == Counter(list(expected(**of)))
+    counts = world.epochs()
+    assert {run for run, _ in counts} == set(expected(**of))
+    done = Counter(run for run, _ in counts)
+    # An epoch may lack in the journal: killed after its checkpoint, before the journal's line.
+    assert all(EPOCHS - twice <= n <= EPOCHS for n in done.values())
+    assert sum(counts.values()) - len(counts) <= twice
+
+
+def finish(process, status=0):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, out + err
+    assert "Traceback" not in out + err
+    return out, err
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_a_sweep_leaves_each_run_once_and_a_table_a_figure_and_a_page(world):
+    out, _ = finish(world.sweep("--jobs", "2"))
+    assert_whole(world)
+    for name in ("sweep.csv", "sweep.md", "sweep.png", "index.html"):
+        assert (world.folder / name).stat().st_size > 100
+    assert "rate" in out and "index.html" in out
+    out, _ = finish(world.sweep("--jobs", "2"))  # again: there is nothing to do
+    assert_whole(world)
+
+
+def test_a_failed_run_is_a_row_with_its_reason_and_the_others_go_on(world):
+    out, _ = finish(world.sweep("--jobs", "2", rates="0.5,0.75", seeds="1"), status=1)
+    assert "rate=0.75,seed=0: 00_small failed in cell" in out and "a rate that breaks" in out
+    assert_whole(world, rates=(0.5,), seeds=(0,))
+    lines = [json.loads(line) for line in (world.folder / "sweep.jsonl").open()]
+    assert {line["run"]: line["status"] for line in lines} == {
+        "rate=0.5,seed=0": "done",
+        "rate=0.75,seed=0": "failed",
+    }
+
+
+def test_a_run_whose_result_was_damaged_is_done_again_and_no_other(world):
+    finish(world.sweep("--jobs", "2"))
+    metrics = world.folder / "runs" / "rate=0.5,seed=1" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"x": ', '"x": 1'))
+    assert world.results() != expected()
+    before = (world.folder / "sweep.jsonl").read_text()
+    (world.folder / "sweep.jsonl").write_text(before + '{"run": "rate=0.25,se')  # and a torn line
+    finish(world.sweep("--jobs", "2"))
+    assert world.results() == expected()
+    assert world.ended() == Counter({name: 1 for name in expected()}) + Counter(
+        {"rate=0.5,seed=1": 1}
+    )
+
+
+def test_a_killed_sweep_is_taken_up_and_ends_as_if_nothing_had_happened(world):
+    process = world.sweep("--jobs", "2")
+    world.wait_for_epochs(EPOCHS + 6)  # two runs are under way, or have just ended
+    process.kill()
+    process.communicate()
+    refused = world.sweep("--jobs", "2")
+    finish(refused)
+    assert_whole(world, twice=2)
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_goes_on(world):
+    first = world.sweep("--jobs", "1")
+    world.wait_for_epochs(1)
+    _, err = finish(world.sweep("--jobs", "1"), status=2)
+    assert err.count("\n") == 1 and "belongs to a run that has not ended" in err
+    finish(first)
+    assert_whole(world)
+
+
+def test_ctrl_c_leaves_a_state_that_the_same_command_takes_up(world):
+    process = world.sweep("--jobs", "2")
+    world.wait_for_epochs(6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    finish(world.sweep("--jobs", "2"))
+    assert_whole(world, twice=2)
+
+
+def test_a_killed_worker_costs_one_epoch_of_its_run(world):
+    port = free_port()
+    world.scheduler(port)
+    workers = [world.worker(port) for _ in range(2)]
+    process = world.sweep("--scheduler", f"tcp://127.0.0.1:{port}")
+    world.wait_for_epochs(6)
+    kernels = {line.split()[2] for line in world.journal.read_text().splitlines()}
+    assert len(kernels) == 2  # both workers are at it
+    kill_with_children(workers[0])
+    finish(process)
+    assert_whole(world, twice=1)
+
+
+def test_a_restarted_scheduler_gets_back_what_is_not_done(world):
+    port = free_port()
+    scheduler = world.scheduler(port)
+    for _ in range(2):
+        world.worker(port)
+    process = world.sweep("--scheduler", f"tcp://127.0.0.1:{port}")
+    world.wait_for_epochs(6)
+    scheduler.kill()
+    time.sleep(1)
+    world.scheduler(port)
+    for _ in range(2):
+        world.worker(port)
+    finish(process)
+    assert_whole(world, twice=2)
+
+
+def kill_with_children(process):
+    """SIGKILL for a Dask worker's nanny and its worker; the kernels must find out by themselves."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
