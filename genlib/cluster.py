@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import os
+import signal
+import sys
+import threading
 import time
 
 import psutil
@@ -46,13 +49,14 @@ def connected(jobs=1, scheduler=None):
 
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            cluster = LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=1,
-                memory_limit=None,  # it would watch the worker, not the kernel that takes it
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
+            with _deaf_to_ctrl_c():
+                cluster = LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    memory_limit=None,  # it would watch the worker, not the kernel that takes it
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
             yield stack.enter_context(Client(stack.enter_context(cluster)))
             return
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -66,6 +70,20 @@ def connected(jobs=1, scheduler=None):
                 "start workers: dask worker ADDRESS --nthreads 1."
             ) from None
         yield stack.enter_context(Client(scheduler, timeout=PATIENCE))
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c():
+    """Let the processes started here ignore Ctrl-C, which a terminal sends to all: this one ends
+    them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def share(client):
@@ -123,6 +141,8 @@ def _submit(client, function, tasks):
 
 
 def _wait_for(client):
+    if client.status == "connecting":
+        print("▶ the Dask scheduler has gone: waiting for it to come back", file=sys.stderr)
     while client.status == "connecting":
         time.sleep(0.2)
     if client.status != "running":

@@ -82,31 +82,32 @@ class World:
 
     def start(self, *command):
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [Path(sys.executable).parent / command[0], *command[1:]],
             cwd=self.clone,
             env=self.env,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # as in a terminal: Ctrl-C goes to all of its processes
         )
         self.processes.append(process)
         return process
 
     def sweep(self, *options, rates="0.25,0.5", seeds="2"):
         options = ("--seeds", seeds, "--run-dir", str(self.folder), *options)
-        return self.start("genlib.cli", "sweep", "00", "--grid", f"rate={rates}", *options)
+        return self.start(
+            "python", "-m", "genlib.cli", "sweep", "00", "--grid", f"rate={rates}", *options
+        )
 
     def scheduler(self, port):
-        return self.start(
-            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)),
-            "--no-dashboard",
-        )
+        local = ("--host", "127.0.0.1", "--no-dashboard")
+        return self.start("dask", "scheduler", "--port", str(port), *local)
 
-    def worker(self, port):
-        return self.start(
-            *("distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"),
-            "--no-dashboard",
-        )
+    def workers(self, port):
+        """Two workers, each with its nanny, as on two machines."""
+        address, options = f"tcp://127.0.0.1:{port}", ("--nthreads", "1", "--no-dashboard")
+        return [self.start("dask", "worker", address, *options) for _ in range(2)]
 
     def epochs(self):
         """Counter of (run, epoch) in the journal."""
@@ -234,7 +235,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_goes_on(wo
 def test_ctrl_c_leaves_a_state_that_the_same_command_takes_up(world):
     process = world.sweep("--jobs", "2")
     world.wait_for_epochs(6)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "Traceback" not in out + err
@@ -245,11 +246,9 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_takes_up(world):
 def test_a_killed_worker_costs_one_epoch_of_its_run(world):
     port = free_port()
     world.scheduler(port)
-    workers = [world.worker(port) for _ in range(2)]
+    workers = world.workers(port)
     process = world.sweep("--scheduler", f"tcp://127.0.0.1:{port}")
     world.wait_for_epochs(6)
-    kernels = {line.split()[2] for line in world.journal.read_text().splitlines()}
-    assert len(kernels) == 2  # both workers are at it
     kill_with_children(workers[0])
     finish(process)
     assert_whole(world, twice=1)
@@ -258,17 +257,41 @@ def test_a_killed_worker_costs_one_epoch_of_its_run(world):
 def test_a_restarted_scheduler_gets_back_what_is_not_done(world):
     port = free_port()
     scheduler = world.scheduler(port)
-    for _ in range(2):
-        world.worker(port)
+    world.workers(port)
     process = world.sweep("--scheduler", f"tcp://127.0.0.1:{port}")
     world.wait_for_epochs(6)
     scheduler.kill()
     time.sleep(1)
     world.scheduler(port)
-    for _ in range(2):
-        world.worker(port)
+    world.workers(port)
     finish(process)
     assert_whole(world, twice=2)
+
+
+def test_a_worker_with_several_threads_is_refused(world):
+    port = free_port()
+    world.scheduler(port)
+    world.start("dask", "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "2", "--no-dashboard")
+    _, err = finish(world.sweep("--scheduler", f"tcp://127.0.0.1:{port}"), status=2)
+    assert "has 2 threads" in err and err.count("\n") == 1
+    assert not world.epochs()
+
+
+JOBS = """
+from dask_jobqueue.local import LocalCluster
+cluster = LocalCluster(cores=1, processes=1, memory="1GB", interface="lo")
+cluster.scale(jobs=2)
+print(cluster.scheduler_address, flush=True)
+input()
+"""
+
+
+def test_jobs_of_a_batch_system_run_a_sweep(world):
+    """As the README says for SLURM, with dask-jobqueue's local cluster: its jobs are processes."""
+    jobs = world.start("python", "-c", JOBS)
+    address = jobs.stdout.readline().strip()
+    finish(world.sweep("--scheduler", address))
+    assert_whole(world)
 
 
 def kill_with_children(process):
