@@ -45,6 +45,7 @@ def test_the_projection_is_the_log_ratio_of_gaussians_of_equal_covariance():
     np.testing.assert_allclose(np.asarray(critic(inputs))[:, 0], ratio, atol=1e-5)
 
 
+@pytest.mark.once
 def test_the_critic_ends_in_the_projection_of_its_own_features(small, batch):
     images, label = batch[0], np.eye(3, dtype="float32")[batch[1]]
     critic = small.discriminator
@@ -56,6 +57,7 @@ def test_the_critic_ends_in_the_projection_of_its_own_features(small, batch):
     assert not np.allclose(critic([images, label]), critic([images, label[::-1]]))
 
 
+@pytest.mark.once
 def test_each_player_gets_the_gradient_that_two_separate_steps_would_give(small, batch):
     images, labels = map(keras.ops.convert_to_tensor, batch)
     label, z = keras.ops.one_hot(labels, 3), keras.ops.convert_to_tensor(latents(6))
@@ -108,6 +110,7 @@ def train(folder, epochs, digits, resume=False):
     return model
 
 
+@pytest.mark.once
 def test_a_killed_run_that_resumes_ends_with_the_weights_of_one_that_was_not(tmp_path, digits):
     straight = train(tmp_path / "straight", 4, digits)
     killed = train(tmp_path / "killed", 2, digits)
@@ -214,6 +217,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(small, arguments, words):
 # The model as a whole
 
 
+@pytest.mark.once
 def test_generate_uses_the_averaged_weights_and_a_step_moves_them(small, batch):
     before = small.generate(4)
     small.generator.set_weights([0 * w for w in small.generator.get_weights()])
@@ -249,6 +253,7 @@ def test_the_networks_fit_the_images(shape):
     assert model.discriminator.output_shape == (None, 1)
 
 
+@pytest.mark.once
 def test_without_classes_the_model_is_the_plain_one(digits):
     plain = gan.build_gan(**SIZES | {"num_classes": 0})
     assert type(plain) is gan.GAN and plain.generator.input_shape == (None, 8)

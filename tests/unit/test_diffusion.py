@@ -466,6 +466,7 @@ def test_where_all_is_known_inpainting_changes_nothing(plain, digits):
     assert np.array_equal(plain.inpaint(images, np.ones((8, 8)), steps=2), images)
 
 
+@pytest.mark.once
 def test_what_is_filled_in_fits_what_is_known_better_than_another_drawing(trained, digits):
     images, labels = np.float32(digits.test_images[:100]) / 255, digits.test_labels[:100]
     mask = np.zeros((8, 8), bool)
@@ -741,6 +742,7 @@ def test_a_path_that_is_chosen_later_is_kept_and_used(tmp_path):
         assert np.array_equal(np.asarray(other.table.value), np.asarray(model.table.value))
 
 
+@pytest.mark.once
 def test_a_shipped_model_has_the_averaged_weights_and_fits_its_images(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
     parameters = {"image_shape": [8, 8, 1], "width": 8, "patch": 1, "num_classes": 3}
@@ -756,6 +758,7 @@ def test_a_shipped_model_has_the_averaged_weights_and_fits_its_images(tmp_path, 
         diffusion.load_diffusion("toy", (28, 28, 1))
 
 
+@pytest.mark.once
 def test_the_shipped_models_draw_the_digits_that_they_are_asked_for():
     judge, labels = metrics.Judge.shipped("mnist"), np.arange(100) % 10
     told = diffusion.load_diffusion("guided_mnist")

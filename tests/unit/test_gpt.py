@@ -173,6 +173,7 @@ def test_texts_begin_with_each_token_as_often_as_the_logits_say(model, controls)
 @backend
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # of a single key
 @pytest.mark.parametrize("context", [1, CONTEXT])
+@pytest.mark.once
 def test_where_the_last_token_alone_counts_a_text_is_the_markov_chain_of_the_logits(context):
     letters = text.CharTokenizer("abc\n")
     model = build(letters, context_length=context, num_layers=1, model_dim=4)  # blocks add nothing

@@ -88,6 +88,7 @@ def test_with_the_cache_it_says_what_it_says_without(model):
 
 
 @pytest.mark.backend
+@pytest.mark.once
 def test_it_writes_under_all_controls_and_past_its_window(model):
     tokens = model.tokenizer.encode("the cat").tolist()
     while len(tokens) < CONTEXT:

@@ -96,6 +96,7 @@ def test_training_lowers_the_loss_and_leaves_every_frozen_weight_as_it_was():
 
 
 @pytest.mark.backend
+@pytest.mark.once
 def test_what_is_scored_and_written_always_follows_the_adapters_there_are(tmp_path):
     model, tokens = build(1), LETTERS.encode(POEM[:9])[None]
 

@@ -86,6 +86,7 @@ def test_the_gaussian_term_is_the_sum_of_the_pixels_log_densities():
 # What the model observes
 
 
+@pytest.mark.once
 def test_a_pixel_is_one_as_often_as_it_is_bright(images):
     share, model = np.linspace(0, 1, 5), build()
     pixels = np.repeat(2 * share - 1, images.size // 5).reshape(images.shape)
@@ -140,6 +141,7 @@ def test_the_loss_is_the_negative_elbo_with_the_kl_weighted_by_beta(images, beta
     assert {m.name: float(m.result()) for m in model.metrics} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.once
 def test_free_bits_are_paid_by_each_latent_that_uses_fewer(images):
     x, logits, *_ = build()(images[:320])
     mean = np.tile(np.float32([[0, 0.5, 0, 3], [0, 0.5, 2, 3]]), (160, 1))
@@ -153,6 +155,7 @@ def pull(model, images, weights):
     return gradients(lambda: model.compute_loss(y_pred=model(images)), weights)
 
 
+@pytest.mark.once
 def test_a_free_kl_pulls_at_no_weight(images):
     models = build(beta=0.0), build(free_bits=100.0), build()
     without, free, paid = (pull(m, images, m.encoder.trainable_variables) for m in models)
@@ -172,6 +175,7 @@ def test_the_networks_train_and_the_scale_if_the_likelihood_has_one(images, like
         assert abs(gradient).max() > 1e-4, variable.path
 
 
+@pytest.mark.once
 def test_the_weight_of_the_kl_warms_up_to_beta_in_training_alone(images):
     model = build(beta=2.0, warmup=4)
     y_pred = model(images)
@@ -221,12 +225,14 @@ def solved(linear, pca):
 
 
 @pytest.mark.parametrize("k", [1, 7])
+@pytest.mark.once
 def test_with_the_exact_posterior_the_bound_is_the_likelihood_of_each_point(solved, pca, cloud, k):
     found = solved.log_likelihood(cloud, k=k)
     tolerance = 1e-3 if ON_CPU else 0.1  # a GPU may multiply in fewer bits
     np.testing.assert_allclose(found, pca.score_samples(cloud), atol=tolerance)
 
 
+@pytest.mark.once
 def test_with_the_exact_posterior_the_elbo_is_the_likelihood_in_the_mean(solved, pca, cloud):
     nll, kl = solved.elbo_terms(cloud)
     x, mean, *heads = solved(cloud)  # as in training
@@ -237,6 +243,7 @@ def test_with_the_exact_posterior_the_elbo_is_the_likelihood_in_the_mean(solved,
         assert abs(gap.mean()) < 4 * standard_error(gap) < 0.1
 
 
+@pytest.mark.once
 def test_with_too_wide_a_posterior_many_samples_close_the_gap(solved, pca, cloud):
     head = solved.encoder.get_layer("log_variance")
     head.set_weights([np.zeros((6, 2)), head.get_weights()[1] + 1])
@@ -248,6 +255,7 @@ def test_with_too_wide_a_posterior_many_samples_close_the_gap(solved, pca, cloud
     np.testing.assert_allclose(found, pca.score_samples(cloud[:20]), atol=0.15)
 
 
+@pytest.mark.once
 def test_training_a_linear_vae_finds_the_likelihood_of_pca(linear, pca, cloud):
     rate = keras.optimizers.schedules.CosineDecay(0.1, 1800)
     linear.compile(optimizer=keras.optimizers.Adam(rate))
@@ -278,6 +286,7 @@ def test_training_with_a_gaussian_likelihood_beats_one_gaussian_for_all_images(d
     assert history["loss"][-1] < alone - 8
 
 
+@pytest.mark.once
 def test_more_samples_raise_the_bound_and_one_gives_the_elbo(trained, images):
     nll, kl = trained.elbo_terms(images[:320])
     one, few, many = (trained.log_likelihood(images[:320], k=k) for k in (1, 5, 50))
