@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,17 +21,18 @@ def write(path, content):
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # it is there if something went wrong, an interruption included
 
 
 def unwritable(path, error):
-    """The ``UserError`` for a file or folder that an ``OSError`` forbids to write."""
-    todo = "give a file or folder of your own"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """The ``UserError`` for what cannot be written; error: an ``OSError``, or one of TensorFlow's."""
+    why, todo = getattr(error, "strerror", None) or str(error), "give a file or folder of your own"
+    if any(os.strerror(code) in why for code in (errno.ENOSPC, errno.EDQUOT)):
         todo = "free some space, then run again: resume=true goes on where it stopped"
-    return UserError(f"{path} cannot be written ({error.strerror}); {todo}.")
+    return UserError(f"{path} cannot be written ({why}); {todo}.")
 
 
 def lock(folder, wait=5.0):
@@ -39,9 +41,9 @@ def lock(folder, wait=5.0):
     wait: seconds to wait for another's end: a killed run's kernel lives for a second or two more.
     The same process may lock again. Raises ``UserError`` if another process holds the folder.
     """
-    held = FileLock(Path(folder) / ".lock", timeout=wait, is_singleton=True, thread_local=False)
+    held = FileLock(Path(folder) / ".lock", is_singleton=True, thread_local=False)
     try:
-        held.acquire()
+        held.acquire(timeout=wait)
     except Timeout:
         raise UserError(
             f"{folder} belongs to a run that has not ended; wait for it, or give another run_dir."

@@ -4,7 +4,9 @@ Every file is written under a temporary name and renamed, so a killed run leaves
 Randomness is a function of (seed, step): a resumed run repeats an uninterrupted one.
 """
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -20,7 +22,6 @@ from genlib import ROOT, UserError
 from genlib._backend import keras
 from genlib.data import to_uint8
 from genlib.files import lock, unwritable, write
-from genlib.sources import UNREADABLE
 
 ops = keras.ops
 SCHEMA = 1
@@ -229,7 +230,8 @@ class Recorder(keras.callbacks.Callback):
         self.history, self.seconds = [], 0.0
         from tensorboard.summary import Writer  # imports TensorFlow, which is quiet by now
 
-        self.board = Writer(str(run.folder / "tensorboard"))
+        with self._curves():
+            self.board = Writer(str(run.folder / "tensorboard"))
         model.optimizer.build(model.trainable_variables)
         if run.params.get("resume"):
             self._restore(model)
@@ -255,42 +257,58 @@ class Recorder(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "seconds": round(took, 3)}
         row |= {name: round(float(value), 6) for name, value in (logs or {}).items()}
         self.history.append(row)
-        text = io.StringIO()
-        table = csv.DictWriter(text, row, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.history)
-        write(self.run.folder / "history.csv", text.getvalue())
-        for name, value in (logs or {}).items():
-            self.board.add_scalar(name, float(value), step=epoch + 1)
-        self.board.flush()
-        save_state(self.run.folder / "checkpoints" / f"epoch_{epoch + 1:05d}.npz", self.model)
-        for old in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"))[:-2]:
-            old.unlink()
+        newest = self.run.folder / "checkpoints" / f"epoch_{epoch + 1:05d}.npz"
+        save_state(newest, self.model, self.history)
+        self._write_table()
+        kept = [path for path in self._checkpoints() if path.name <= newest.name][-2:]
+        for path in self._checkpoints():
+            if path not in kept:  # older, or newer: damaged, or it would have been resumed from
+                path.unlink()
+        with self._curves():
+            for name, value in (logs or {}).items():
+                self.board.add_scalar(name, float(value), step=epoch + 1)
+            self.board.flush()
         epochs = self.params["epochs"]
         if (epoch + 1) % max(1, epochs // 10) == 0 or epoch + 1 == epochs:  # some ten lines in all
             values = "  ".join(f"{name} {float(value):.3f}" for name, value in (logs or {}).items())
             print(f"epoch {epoch + 1}/{epochs}  {took:.1f} s  {values}", flush=True)
 
+    @contextlib.contextmanager
+    def _curves(self):
+        try:
+            yield
+        except Exception as error:  # the system's, or TensorFlow's, which writes the curves
+            raise unwritable(self.run.folder / "tensorboard", error) from None
+
+    def _checkpoints(self):
+        """The paths of the checkpoints by their epochs, whatever the clock says: newest last."""
+        return sorted((self.run.folder / "checkpoints").glob("epoch_" + 5 * "[0-9]" + ".npz"))
+
+    def _write_table(self):
+        """Write ``history.csv`` from the history, which the checkpoints hold too."""
+        path, text = self.run.folder / "history.csv", io.StringIO()
+        if not self.history:
+            path.unlink(missing_ok=True)
+            return
+        table = csv.DictWriter(text, self.history[-1], lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.history)
+        write(path, text.getvalue())
+
     def _restore(self, model):
-        for path in sorted((self.run.folder / "checkpoints").glob("epoch_*.npz"), reverse=True):
+        for path in reversed(self._checkpoints()):
             try:
-                load_state(path, model)
-            except UserError:
-                raise
-            except UNREADABLE as error:
+                self.history = load_state(path, model)
+            except (Damaged, OSError) as error:
                 print(f"▶ {path.name} is damaged ({error}); trying the one before it.")
                 continue
-            epoch = int(path.stem.split("_")[1])
-            table = self.run.folder / "history.csv"
-            rows = csv.DictReader(table.read_text().splitlines() if table.exists() else [])
-            self.history = [{k: float(v) for k, v in row.items()} for row in rows][:epoch]
-            for row in self.history:
-                row["epoch"] = int(row["epoch"])
             self.seconds = sum(row["seconds"] for row in self.history)
-            self.initial_epoch = epoch
-            print(f"▶ resumed after epoch {epoch} from {path.name}")
-            return
-        print("▶ nothing to resume: starting from the first epoch")
+            self.initial_epoch = len(self.history)
+            print(f"▶ resumed after epoch {self.initial_epoch} from {path.name}")
+            break
+        else:
+            print("▶ nothing to resume: starting from the first epoch")
+        self._write_table()  # a run killed between the two left one row too few, or too many
 
 
 def _state(model):
@@ -298,18 +316,39 @@ def _state(model):
     return [v for v in model.variables if id(v) not in metrics] + model.optimizer.variables
 
 
-def save_state(path, model):
-    """Save all that training depends on: weights, seeds, optimizer. The zip's CRC guards it."""
+class Damaged(ValueError):
+    """A file does not hold what was written to it."""
+
+
+def save_state(path, model, history=()):
+    """Save all that training depends on: weights, seeds, optimizer; and the rows of its history.
+
+    The file is an ``.npz`` and, behind it, its SHA-256: a zip's own checksums miss some damage.
+    """
+    arrays = {f"{i:04d}": np.asarray(v.value) for i, v in enumerate(_state(model))}
+    text = json.dumps(list(history)).encode()
     buffer = io.BytesIO()
-    np.savez(buffer, **{f"{i:04d}": np.asarray(v.value) for i, v in enumerate(_state(model))})
-    write(path, buffer.getvalue())
+    np.savez(buffer, history=np.frombuffer(text, "uint8"), **arrays)
+    content = buffer.getvalue()
+    write(path, content + hashlib.sha256(content).digest())
 
 
 def load_state(path, model):
-    """Load what ``save_state`` saved, all or nothing. Raises for a damaged or foreign file."""
-    variables = _state(model)
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = [archive[f"{i:04d}"] for i in range(len(variables))]
+    """Load what ``save_state`` saved, all or nothing, and return the history.
+
+    Raises ``UserError`` for another model's state, ``Damaged`` or an ``OSError`` for no whole file.
+    """
+    variables, content = _state(model), Path(path).read_bytes()
+    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        raise Damaged("its checksum is wrong")
+    with np.load(io.BytesIO(content[:-32]), allow_pickle=False) as archive:
+        history = json.loads(archive["history"].tobytes())
+        arrays = [archive[name] for name in sorted(set(archive.files) - {"history"})]
+    if len(arrays) != len(variables):
+        raise UserError(
+            f"{path} holds another model ({len(arrays)} variables, {len(variables)} here); resume "
+            "with the parameters that it was trained with."
+        )
     for variable, array in zip(variables, arrays, strict=True):
         if tuple(variable.shape) != array.shape:
             raise UserError(
@@ -318,3 +357,4 @@ def load_state(path, model):
             )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+    return history
