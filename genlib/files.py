@@ -28,7 +28,7 @@ def write(path, content):
 
 
 def unwritable(path, error):
-    """The ``UserError`` for what cannot be written; error: an ``OSError``, or one of TensorFlow's."""
+    """The ``UserError`` for what cannot be written; error: an ``OSError`` or TensorFlow's like."""
     why, todo = getattr(error, "strerror", None) or str(error), "give a file or folder of your own"
     if any(os.strerror(code) in why for code in (errno.ENOSPC, errno.EDQUOT)):
         todo = "free some space, then run again: resume=true goes on where it stopped"
