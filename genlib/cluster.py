@@ -39,6 +39,24 @@ def threads(at_once, local):
     return max(1, cores() // (1 if alone else at_once))
 
 
+def die_with(parent):
+    """End this process, a local worker, soon after ``parent`` (a process id) has died: a killed
+    sweep must not leave workers that go on. Their kernels end themselves likewise."""
+    global _watched
+    if _watched is None:
+        _watched = threading.Thread(target=_watch, args=(parent,), daemon=True)
+        _watched.start()
+
+
+_watched = None
+
+
+def _watch(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 @contextlib.contextmanager
 def connected(jobs=1, scheduler=None):
     """Yield a ``distributed.Client``: of ``jobs`` local processes, or of the scheduler's address.
@@ -54,7 +72,7 @@ def connected(jobs=1, scheduler=None):
                     n_workers=jobs,
                     threads_per_worker=1,
                     memory_limit=None,  # it would watch the worker, not the kernel that takes it
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # a port that is free
                     silence_logs=logging.CRITICAL,
                 )
             yield stack.enter_context(Client(stack.enter_context(cluster)))

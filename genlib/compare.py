@@ -5,26 +5,28 @@ one dataset: a table of incomparable numbers misleads, so there is none.
 """
 
 import base64
-import csv
 import html
-import io
 import json
 import os
-import re
 import warnings
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML
 from matplotlib.ticker import MaxNLocator
 
-from genlib import UserError, nearest, plots
-from genlib.metrics import Result
-from genlib.runs import SCHEMA, write
+from genlib import UserError, nearest, plots, tables
+from genlib.results import SCHEMA, Result
 from genlib.sources import UNREADABLE
 
 DEPEND_ON_N = {"fcd", "kid", "precision", "recall", "density", "coverage", "inception_score"}
+HIGHER_IS_BETTER = (  # names of metrics, * for any letters; of all others, lower is better
+    *("*accuracy", "gain_*", "exact_replies", "auroc_*", "digits_drawn"),
+    *("elbo", "bound", "active_units", "inception_score", "*class_coverage"),
+    *("precision", "recall", "density", "coverage", "distinct_*", "*_per_second"),
+)
 NO_COLUMN = {"run_dir", "resume", "dataset"}  # the column "dataset" holds the name that was taken
 SPEEDS = ("train_seconds", "images_per_second", "tokens_per_second")
 STRIP = 10  # square samples of a run in the figure
@@ -44,6 +46,12 @@ class Row:
     metrics: dict
     headline: str | None
     machine: dict
+
+    @property
+    def number(self):
+        """The headline metric as a number."""
+        measured = self.metrics[self.headline]
+        return measured.value if isinstance(measured, Result) else measured
 
 
 def read(folders, metric=None):
@@ -74,6 +82,11 @@ def read(folders, metric=None):
         ]
     _refuse_the_incomparable(rows)
     return rows
+
+
+def higher_is_better(metric):
+    """Whether more of the metric of this name is better."""
+    return any(fnmatchcase(metric, pattern) for pattern in HIGHER_IS_BETTER)
 
 
 def _row(folder, name):
@@ -207,7 +220,7 @@ def _said(value):
         low, high = map(_said, value.interval)
         floor = "" if value.floor is None else f", floor {_said(value.floor)}"
         return f"{_said(value.value)} ({low} to {high}){floor}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+    return tables.number(value)
 
 
 def table(rows):
@@ -218,7 +231,7 @@ def table(rows):
     first; plain numbers; the seconds of training and the speed; backend and device, if they differ.
     """
     columns = [
-        [heading, *("" if v is None else " ".join(say(v).split()) for v in values)]
+        [heading, *(tables.cell(None if v is None else say(v)) for v in values)]
         for heading, values, say, _ in _columns(rows)
     ]
     return [list(line) for line in zip(*columns, strict=True)]
@@ -226,19 +239,12 @@ def table(rows):
 
 def to_text(rows):
     """The table for a terminal: aligned, numbers at the right of their columns."""
-    lines = table(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    marks = [">" if number else "<" for *_, number in _columns(rows)]
-    layout = "  ".join(f"{{:{mark}{width}}}" for mark, width in zip(marks, widths, strict=True))
-    return "\n".join(layout.format(*line).rstrip() for line in lines)
+    return tables.to_text(table(rows), [number for *_, number in _columns(rows)])
 
 
 def to_markdown(rows):
     """The table in GitHub's Markdown, what means something there escaped."""
-    special = re.compile(r"[\\|<>*`~&\[\]]|(?<![^\W_])_|_(?![^\W_])")  # not the _ within a word
-    lines = [[special.sub(r"\\\g<0>", cell) for cell in line] for line in table(rows)]
-    lines.insert(1, ["---:" if number else "---" for *_, number in _columns(rows)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return tables.to_markdown(table(rows), [number for *_, number in _columns(rows)])
 
 
 def to_csv(rows):
@@ -259,9 +265,7 @@ def to_csv(rows):
                 columns.append([name + end, *part])
         elif say is not _said_counts:  # each result has its n
             columns.append([name, *values])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
-    return text.getvalue()
+    return tables.to_csv(zip(*columns, strict=True))
 
 
 def figure(rows):
@@ -317,9 +321,10 @@ def _draw_metric(axis, values):
 
 
 def _draw_samples(axis, path, place):
-    drawn = _samples(path)
-    if isinstance(drawn, str):
-        axis.text(0, place, drawn, family="monospace", size=9, va="center", parse_math=False)
+    drawn = samples(path)
+    if drawn is None or isinstance(drawn, list):
+        said = "(no samples)" if drawn is None else first_line(drawn[0])
+        axis.text(0, place, said, family="monospace", size=9, va="center", parse_math=False)
         return
     columns = max(1, int(STRIP * drawn.shape[1] / drawn.shape[2]))
     sheet = plots.tile(drawn[:columns] / 255.0, min(columns, len(drawn)))
@@ -328,51 +333,58 @@ def _draw_samples(axis, path, place):
     axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
 
 
-def _samples(path, longest=72):
-    """A run's images, uint8 (N, height, width, channels), or the start of its first text's first
-    line that is not blank."""
+def samples(path):
+    """What a run's ``samples.npz`` holds: images, uint8 (N, height, width, channels), or a list of
+    texts; None where there is none. Raises ``UserError`` for a damaged file."""
     if not path.exists():
-        return "(no samples)"
+        return None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if "text" not in archive:
-                return archive["images"]
-            lines = [line for line in str(archive["text"][0]).splitlines() if line.strip()]
+            return list(map(str, archive["text"])) if "text" in archive else archive["images"]
     except UNREADABLE as error:
         why = type(error).__name__
         raise UserError(f"{path} is damaged ({why}); run the lesson again.") from None
-    line = lines[0] if lines else "(a blank text)"
+
+
+def first_line(text, longest=72):
+    """The start of a text's first line that is not blank."""
+    line = next((line for line in text.splitlines() if line.strip()), "(a blank text)")
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def samples_html(folder, count=8):
+    """The first samples of a run in HTML: a strip of images, or the first lines of half as many
+    texts; a file that is damaged or was never written is said, not raised."""
+    try:
+        drawn = samples(folder / "samples.npz")
+    except UserError as error:
+        drawn = [str(error)]
+    if drawn is None:
+        return "<p>(no samples)</p>"
+    if isinstance(drawn, list):
+        lines = [html.escape(first_line(text)) for text in drawn[: count // 2]]
+        return f"<pre>{chr(10).join(lines)}</pre>"
+    return picture_html(plots.strip(drawn[:count], alt=f"samples of {folder.name}"))
 
 
 def show(folders, metric=None):
     """Runs compared in a notebook, the table and the figure: ``compare.show(["../runs/a", …])``.
     Arguments and errors are those of ``read``."""
     rows = read(folders, metric)
-    head, *lines = [[html.escape(cell) for cell in line] for line in table(rows)]
-    body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
-    picture = figure(rows)
-    return HTML(
-        f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{body}</table>"
-        f'<img alt="{html.escape(picture.alt)}" '
-        f'src="data:image/png;base64,{base64.b64encode(picture.data).decode()}">'
-    )
+    return HTML(tables.to_html(table(rows)) + picture_html(figure(rows)))
+
+
+def picture_html(picture):
+    """A picture of ``plots`` as an ``<img>`` that needs no file, its alternative text escaped."""
+    coded = base64.b64encode(picture.data).decode()
+    return f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{coded}">'
 
 
 def report(folders, metric=None, csv_file=None, markdown_file=None, figure_file=None):
     """Print the table; write it as CSV and as Markdown, and the figure as PNG, where a file is
     given. Raises ``UserError`` as ``read`` does, and for a file that cannot be written."""
-    if figure_file is not None and Path(figure_file).suffix != ".png":
-        raise UserError(f"the figure is a PNG picture: {figure_file!r} must end in .png.")
+    tables.check_figure(figure_file)
     rows = read(folders, metric)
-    wanted = [(csv_file, to_csv), (markdown_file, to_markdown)]
-    wanted.append((figure_file, lambda rows: figure(rows).data))
-    made = [(Path(file).expanduser(), make(rows)) for file, make in wanted if file is not None]
-    for path, content in made:
-        try:
-            write(path, content)
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror}); give a file in a folder of your own."
-            ) from None
+    drawn = (figure_file, lambda rows: figure(rows).data)
+    tables.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], rows)
     print(to_text(rows))

@@ -7,17 +7,25 @@ import io
 import os
 import re
 import sys
+import textwrap
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    ScalarFormatter,
+    StrMethodFormatter,
+)
+from matplotlib.transforms import offset_copy
 from PIL import Image as Pillow
 from scipy.stats import norm
 
-from genlib._backend import keras
 from genlib.data import to_uint8
 
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -175,7 +183,8 @@ def matrix(colours, texts, rows, columns, alt=""):
     colours: (rows, columns) in [-1, 1]; texts: what stands in the cells; rows, columns: names.
     """
     figure, (axis,) = axes(size=(1.6 + 0.95 * len(columns), 0.9 + 0.38 * len(rows)))
-    axis.imshow(colours, cmap="PuOr", vmin=-1.6, vmax=1.6, aspect="auto")
+    shades = LinearSegmentedColormap.from_list("shades", [ORANGE, "white", BLUE])
+    axis.imshow(colours, cmap=shades, vmin=-1.6, vmax=1.6, aspect="auto")  # black stays legible
     for i, line in enumerate(texts):
         for j, text in enumerate(line):
             axis.text(j, i, text, ha="center", va="center", size=9)
@@ -187,19 +196,52 @@ def matrix(colours, texts, rows, columns, alt=""):
     return picture(figure, alt)
 
 
-def trends(panels, ylabel="", xscale="log", alt=""):
-    """Points joined by lines; panels: {xlabel: {label: (x, y)}}."""
+def trends(panels, ylabel="", xscale="log", alt="", yscales=None):
+    """Points joined by lines; panels: {xlabel: {label: (x, y)}}; yscales: one a panel."""
     figure, all_axes = axes(len(panels))
-    for axis, (xlabel, lines) in zip(all_axes, panels.items(), strict=True):
+    yscales = yscales or ["linear"] * len(panels)
+    for axis, yscale, (xlabel, lines) in zip(all_axes, yscales, panels.items(), strict=True):
         for label, (x, y) in lines.items():
             axis.plot(x, y, marker="o", ms=3, label=label)
-        axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+        if yscale == "log":
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(NullFormatter())
         low, high = axis.get_xlim()
         if xscale == "log" and high < 100 * low:  # powers of ten alone may be outside
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    return picture(figure, alt)
+
+
+def tradeoff(panels, ylabel="", alt=""):
+    """Named points with their intervals, costs on a logarithmic axis.
+
+    panels: {xlabel: {name: (x, y, (low, high))}}.
+    """
+    figure, all_axes = axes(len(panels))
+    for axis, (xlabel, points) in zip(all_axes, panels.items(), strict=True):
+        for name, (x, y, (low, high)) in points.items():
+            reach = [[max(0, y - low)], [max(0, high - y)]]
+            marks = axis.errorbar([x], [y], reach, fmt="o", ms=6, capsize=4)
+            axis.annotate(
+                name,
+                (x, y),
+                (8, 4),
+                textcoords="offset points",
+                color=marks[0].get_color(),
+                weight="bold",
+            )
+        costs = [x for x, *_ in points.values()]
+        axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+        axis.set_xlim(min(costs) / 1.3, max(costs) * (max(costs) / min(costs)) ** 0.35 * 1.3)
+        axis.set_ylim(bottom=0)
+        if max(costs) < 30 * min(costs):  # powers of ten alone may be outside
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
     return picture(figure, alt)
 
 
@@ -263,32 +305,86 @@ def slider(draw, low, high, alt=""):
     return ipywidgets.interactive(lambda value: display(grid(draw(value), 1, alt)), value=knob)
 
 
-class Snapshots(keras.callbacks.Callback):
-    """Draw samples as a model learns, and show the latest. ``frames`` collects them for a film.
+def strip(images, side=48, alt=""):
+    """A small picture of images, uint8 (n, height, width, channels), in a row, ``side`` pixels
+    high, in at most 64 colours: some kilobytes, for pages that hold hundreds."""
+    sheet = Pillow.fromarray(tile(images / 255.0, len(images)))
+    height = np.shape(images)[1]
+    if height <= side:  # pixels kept sharp
+        sheet = sheet.resize([length * (side // height) for length in sheet.size], 0)
+    else:
+        sheet = sheet.resize([max(1, length * side // height) for length in sheet.size])
+    return _png(sheet.quantize(64, dither=Pillow.Dither.NONE), alt)
 
-    ``model.generate`` is called with ``controls``, the same each time, at ``frames`` moments that
-    lie closer at the start of training, where more happens.
+
+def effects(panels, ylabel, level=None, note="", alt=""):
+    """What a number does as settings change, a panel for each setting.
+
+    panels: {xlabel: {value: (numbers (k,), their mean, half its interval or NaN)}}: the numbers
+    are faint dots at the left of their mean. Values that are numbers have an axis of numbers,
+    logarithmic where they are positive and span ten times or more; others stand in their order.
+    level: a dashed line, the floor; note: words below.
     """
+    most, columns = max(map(len, panels.values())), min(3, len(panels))
+    size = (float(np.clip(0.32 * most, 4.2, 9)), 3.4)
+    figure, all_axes = axes(columns, -(-len(panels) // columns), size)
+    for axis in all_axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (xlabel, found) in zip(all_axes, panels.items(), strict=False):
+        places = _places(axis, list(found))
+        groups, means, halves = zip(*found.values(), strict=True)
+        counts = list(map(len, groups))
+        beside = offset_copy(axis.transData, figure, x=-6 if max(counts) > 1 else 0, units="points")
+        where, numbers = np.repeat(places, counts), np.concatenate(groups)
+        style = {"s": 16, "color": SKY, "edgecolors": "none", "transform": beside}
+        axis.scatter(where, numbers, label="single runs", **style)
+        if max(counts) > 1:
+            bars = {"fmt": "o", "ms": 5, "capsize": 4, "color": BLUE}
+            axis.errorbar(places, means, halves, label="mean, 95% interval", **bars)
+        if level is not None:
+            axis.axhline(level, color="black", ls="--", lw=1, label="floor: real against real")
+        axis.set_xlabel(textwrap.fill(xlabel, 36), parse_math=False)
+        axis.set_ylabel(textwrap.fill(ylabel, 30), parse_math=False)
+    drawn = {}
+    for handles, labels in (axis.get_legend_handles_labels() for axis in all_axes):
+        drawn |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        drawn.values(),
+        drawn,
+        frameon=False,
+        loc="outside lower center",
+        ncols=3 if columns > 1 else 1,
+        title=textwrap.fill(note, 48 * columns),
+        title_fontsize=9,
+    )
+    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
+        return picture(figure, alt)
 
-    def __init__(self, frames=20, columns=6, **controls):
-        super().__init__()
-        self.count, self.columns, self.controls, self.frames = frames, columns, controls, []
 
-    def on_train_begin(self, logs=None):
-        steps = self.params["epochs"] * (self.params["steps"] or 1)
-        self.at = set(np.unique(np.geomspace(1, steps, self.count).astype(int)))
-        self.step, self.frames = 0, [self.model.generate(**self.controls)]
-        self.handle = display(self._picture(), display_id=True)
-
-    def _picture(self):
-        return grid(self.frames[-1], self.columns, alt=f"samples after {self.step} training steps")
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.step in self.at:
-            self.frames.append(self.model.generate(**self.controls))
-            if self.handle:
-                self.handle.update(self._picture())
+def _places(axis, values):
+    """Where values stand on the x axis of ``axis``, whose scale and ticks are set for them."""
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        step = -(-len(values) // 40)  # more names than this would overlap
+        names = [v if len(v) <= 24 else f"{v[:12]}…{v[-11:]}" for v in map(str, values)]
+        crowded = sum(map(len, names)) + 2 * len(names) > 44
+        turned = {"rotation": 90} if crowded else {}
+        axis.set_xticks(range(0, len(values), step), names[::step], parse_math=False, **turned)
+        axis.set_xlim(-0.6, len(values) - 0.4)
+        return np.arange(len(values))
+    low, high = min(values), max(values)
+    if low == high:
+        axis.set_xticks([low], [f"{low:g}"])
+    elif low > 0 and high >= 10 * low:
+        axis.set_xscale("log")
+        if high < 1000 * low:  # powers of ten alone would be few
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        whole = all(isinstance(value, int) for value in values)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
+    return np.array(values, float)
 
 
 def page(texts, values=None, columns=76, alt=""):
@@ -335,22 +431,10 @@ def _lay_out(text, columns):
     return np.array(rows, int), np.array(places, int)
 
 
-class Drafts(keras.callbacks.Callback):
-    """Let a language model write as it learns, and print it: {step: text} is in ``texts``.
+def __getattr__(name):
+    # The callbacks need Keras, which takes seconds to import; the figures of runs do not.
+    if name in ("Snapshots", "Drafts"):
+        from genlib import watching
 
-    ``model.generate`` is called with ``controls`` at ``count`` moments, the closer the earlier.
-    """
-
-    def __init__(self, count=6, **controls):
-        super().__init__()
-        self.count, self.controls, self.texts = count, controls, {}
-
-    def on_train_begin(self, logs=None):
-        steps = self.params["epochs"] * (self.params["steps"] or 1)
-        self.at, self.step = set(np.geomspace(1, steps, self.count).astype(int)), 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.step in self.at:
-            text = self.texts[self.step] = self.model.generate(**self.controls)
-            print(f"after step {self.step}: {text!r}", flush=True)
+        return getattr(watching, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,9 +22,9 @@ from genlib import ROOT, UserError
 from genlib._backend import keras
 from genlib.data import to_uint8
 from genlib.files import lock, unwritable, write
+from genlib.results import SCHEMA
 
 ops = keras.ops
-SCHEMA = 1
 
 
 def environment():

@@ -26,6 +26,7 @@ from genlib.params import coerce, declared, unknown
 
 SCHEMA = 1
 MOST = 100_000  # runs of one sweep
+_ORPHAN = 3600  # seconds to wait for a run that goes on though its sweep was killed
 _THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they may start
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -269,10 +270,11 @@ class Sweep:
         if not todo:
             return
         planned, at_once = {run.name: run for run in todo}, cluster.share(client)
+        parent = os.getpid() if local else None
         tasks = {
             f"{self.folder}/{run.name}": (
                 *(run.name, self.lesson, self.values, run.values),
-                *(str(self.run_folder(run.name)), at_once, local, timeout),
+                *(str(self.run_folder(run.name)), at_once, parent, timeout),
             )
             for run in todo
         }
@@ -289,11 +291,18 @@ class Sweep:
             yield name, line
 
 
-def _run(name, lesson, fixed, values, folder, at_once, local, timeout):
-    """On a worker: one run, in a kernel of its own. Returns its line of ``sweep.jsonl``."""
+def _run(name, lesson, fixed, values, folder, at_once, parent, timeout):
+    """On a worker: one run, in a kernel of its own. Returns its line of ``sweep.jsonl``.
+
+    parent: the process of the sweep, where it is this worker's; None on another's cluster.
+    """
     folder, given = Path(folder), fixed | values
+    if parent is not None:
+        cluster.die_with(parent)
+    if folder.exists():  # the worker of a sweep that was killed may be about to end this run
+        lock(folder, _ORPHAN).release()
     if not finished(folder, given):
-        threads = str(cluster.threads(at_once, local))
+        threads = str(cluster.threads(at_once, local=parent is not None))
         os.environ.update(dict.fromkeys(_THREADS, threads))  # the kernel inherits it
         resumes = "resume" in declared(runner.find_lesson(lesson))
         if resumes and any((folder / "checkpoints").glob("*")):

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from genlib import ROOT
@@ -216,11 +217,26 @@ def test_a_run_whose_result_was_damaged_is_done_again_and_no_other(world):
 def test_a_killed_sweep_is_taken_up_and_ends_as_if_nothing_had_happened(world):
     process = world.sweep("--jobs", "2")
     world.wait_for_epochs(EPOCHS + 6)  # two runs are under way, or have just ended
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4  # workers and kernels
+    process.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, "workers or kernels go on without their sweep"
+    finish(world.sweep("--jobs", "2"))
+    assert_whole(world, twice=2)
+
+
+def test_a_killed_sweep_on_a_cluster_meets_its_runs_that_go_on(world):
+    """Its workers do not die with the sweep: what they are doing is neither lost nor doubled."""
+    port = free_port()
+    world.scheduler(port)
+    world.workers(port)
+    process = world.sweep("--scheduler", f"tcp://127.0.0.1:{port}")
+    world.wait_for_epochs(2)
     process.kill()
     process.communicate()
-    refused = world.sweep("--jobs", "2")
-    finish(refused)
-    assert_whole(world, twice=2)
+    finish(world.sweep("--scheduler", f"tcp://127.0.0.1:{port}"))
+    assert_whole(world)
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_goes_on(world):

@@ -226,7 +226,7 @@ def attempts(stand_in, monkeypatch):
 
 def run_once(tmp_path, at_once=1, local=True):
     given = ("a", "00_stand_in", {}, {"epochs": 2}, str(tmp_path / "a"))
-    return sweep._run(*given, at_once, local, None)
+    return sweep._run(*given, at_once, os.getppid() if local else None, None)
 
 
 def test_a_run_that_is_finished_already_is_not_run_again(attempts, tmp_path):
