@@ -256,7 +256,7 @@ class Sweep:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.folder, error) from None
-        stack.callback(lock(self.folder).release)
+        stack.callback(lock(self.folder, wait=0).release)
         write(self.folder / "sweep.json", json.dumps(self.about, indent=1) + "\n")
         _mend(self.folder / "sweep.jsonl")
         ended, lines = self.done(), read(self.folder)[1]
