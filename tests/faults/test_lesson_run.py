@@ -77,6 +77,17 @@ def test_the_bar_shows_the_last_line_that_the_lesson_printed(lesson, tmp_path, c
     assert "epoch 3/3  loss 0.5" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["'; import os; os._exit(3)  #", '"""\\', "{}\n%s $(x) `y` 試験"])
+def test_a_text_given_as_a_parameter_arrives_as_it_is_and_is_not_executed(lesson, tmp_path, text):
+    path = lesson("import pathlib\npathlib.Path(run_dir, 'said').write_text(word, 'utf-8')")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = 'word: str = ""  # any\nrun_dir: str = ""  # the run folder\n'
+    nbformat.write(notebook, path)
+    (tmp_path / "run").mkdir()
+    runner.run_lesson("00", {"word": text}, run_dir=tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "said").read_text("utf-8") == text
+
+
 def test_kernels_that_start_at_once_share_no_socket(lesson, tmp_path, monkeypatch):
     """Two kernels that took the same sockets would answer each other's messages."""
     path, places, both = lesson(), [], threading.Barrier(2)
