@@ -45,6 +45,8 @@ def test_a_backend_that_is_not_installed_names_the_package(monkeypatch):
 
 def test_commands_that_only_read_runs_import_no_backend():
     """It would cost them seconds, and a sweep's process hundreds of megabytes."""
-    code = "import sys, genlib.aggregate, genlib.archive, genlib.cli, genlib.compare, genlib.sweep; "
+    code = (
+        "import sys, genlib.aggregate, genlib.archive, genlib.cli, genlib.compare, genlib.sweep; "
+    )
     code += "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'jax')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
