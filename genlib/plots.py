@@ -223,13 +223,14 @@ def tradeoff(panels, ylabel="", alt=""):
     """
     figure, all_axes = axes(len(panels))
     for axis, (xlabel, points) in zip(all_axes, panels.items(), strict=True):
+        order = sorted(points, key=lambda name: points[name][0])
         for name, (x, y, (low, high)) in points.items():
             reach = [[max(0, y - low)], [max(0, high - y)]]
             marks = axis.errorbar([x], [y], reach, fmt="o", ms=6, capsize=4)
             axis.annotate(
                 name,
                 (x, y),
-                (8, 4),
+                (8, 4 if order.index(name) % 2 else -12),  # neighbours' names apart
                 textcoords="offset points",
                 color=marks[0].get_color(),
                 weight="bold",
