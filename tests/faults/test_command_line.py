@@ -91,7 +91,7 @@ TABLE = [
     ("compare", "there is no run to compare"),
     ("compare {tmp}/nowhere", "nowhere does not exist"),
     ("compare {tmp}", "it has no metrics.json"),
-    ("compare {tmp}/sweep", "holds no finished run"),
+    ("compare {tmp}/sweep", "sweep has finished"),
     ("compare {tmp}/sweep {tmp}/nowhere", "sweep"),
     ("compare {tmp} --figure a.jpg", "must end in .png"),
     # data
