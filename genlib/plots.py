@@ -32,6 +32,9 @@ BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5
 COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000", "#F0E442", "#999999", "#882255"]
 
 
+MOST_BARS = 60  # in a panel of ``effects``
+
+
 def is_live():
     """True where a person sits before the page (JupyterLab, VS Code, Colab), false in batch."""
     live = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
@@ -322,12 +325,15 @@ def effects(panels, ylabel, level=None, note="", alt=""):
     """What a number does as settings change, a panel for each setting.
 
     panels: {xlabel: {value: (numbers (k,), their mean, half its interval or NaN)}}: the numbers
-    are faint dots at the left of their mean. Values that are numbers have an axis of numbers,
+    are faint dots at the left of their mean; where no value has two, or there are more values than
+    bars have room for, the dots stand alone. Values that are numbers have an axis of numbers,
     logarithmic where they are positive and span ten times or more; others stand in their order.
     level: a dashed line, the floor; note: words below.
     """
-    most, columns = max(map(len, panels.values())), min(3, len(panels))
-    size = (float(np.clip(0.32 * most, 4.2, 9)), 3.4)
+    words = [_words(found) for found in panels.values() if not _are_numbers(found)]
+    turned = max((len(w) for names, crowded in words if crowded for w in names), default=0)
+    most, columns = max((len(names) for names, _ in words), default=0), min(3, len(panels))
+    size = (float(np.clip(0.3 * most, 4.2, 9)), 3.4 + 0.08 * turned)  # inches
     figure, all_axes = axes(columns, -(-len(panels) // columns), size)
     for axis in all_axes[len(panels) :]:
         axis.set_axis_off()
@@ -335,11 +341,15 @@ def effects(panels, ylabel, level=None, note="", alt=""):
         places = _places(axis, list(found))
         groups, means, halves = zip(*found.values(), strict=True)
         counts = list(map(len, groups))
-        beside = offset_copy(axis.transData, figure, x=-6 if max(counts) > 1 else 0, units="points")
+        barred = max(counts) > 1 and len(found) <= MOST_BARS
+        beside = offset_copy(axis.transData, figure, x=-6 if barred else 0, units="points")
         where, numbers = np.repeat(places, counts), np.concatenate(groups)
         style = {"s": 16, "color": SKY, "edgecolors": "none", "transform": beside}
         axis.scatter(where, numbers, label="single runs", **style)
-        if max(counts) > 1:
+        axis.update_datalim(np.column_stack([where, numbers]))  # not done for points set aside
+        axis.margins(x=0.08)
+        axis.autoscale_view()
+        if barred:
             bars = {"fmt": "o", "ms": 5, "capsize": 4, "color": BLUE}
             axis.errorbar(places, means, halves, label="mean, 95% interval", **bars)
         if level is not None:
@@ -362,13 +372,21 @@ def effects(panels, ylabel, level=None, note="", alt=""):
         return picture(figure, alt)
 
 
+def _are_numbers(values):
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _words(values):
+    """What values are called on an axis, and whether these names need to be turned."""
+    names = [v if len(v) <= 24 else f"{v[:12]}…{v[-11:]}" for v in map(str, values)]
+    return names, len(names) * (max(map(len, names)) + 2) > 44
+
+
 def _places(axis, values):
     """Where values stand on the x axis of ``axis``, whose scale and ticks are set for them."""
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        step = -(-len(values) // 40)  # more names than this would overlap
-        names = [v if len(v) <= 24 else f"{v[:12]}…{v[-11:]}" for v in map(str, values)]
-        crowded = sum(map(len, names)) + 2 * len(names) > 44
-        turned = {"rotation": 90} if crowded else {}
+    if not _are_numbers(values):
+        names, crowded = _words(values)
+        step, turned = -(-len(values) // 40), {"rotation": 90} if crowded else {}
         axis.set_xticks(range(0, len(values), step), names[::step], parse_math=False, **turned)
         axis.set_xlim(-0.6, len(values) - 0.4)
         return np.arange(len(values))
@@ -381,6 +399,8 @@ def _places(axis, values):
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3)))
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
+    elif min(np.diff(sorted(values))) >= (high - low) / 6:  # there is room for all of them
+        axis.set_xticks(values, [f"{value:g}" for value in values])
     else:
         whole = all(isinstance(value, int) for value in values)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=whole))

@@ -86,6 +86,7 @@ pre { white-space: pre-wrap; padding: .5rem }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(25rem, 1fr)); gap: 1rem }
 .cards figure { margin: 0; padding: .8rem; border: 1px solid #8885; border-radius: 8px }
+.cards img { display: block; margin: .4rem 0 }
 figcaption, li { overflow-wrap: anywhere }
 """
 

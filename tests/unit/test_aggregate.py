@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genlib import UserError, aggregate, cli
+from genlib import UserError, aggregate, cli, plots
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)> & \'"'
 
@@ -143,6 +143,25 @@ def test_a_result_that_is_not_the_one_recorded_does_not_count(rates):
     assert high.mean == 5.5 and "was changed" in high.failed["rate=0.1,seed=2"]
 
 
+def test_a_run_without_the_number_asked_for_is_told_as_failed(rates):
+    path = rates.folder / "runs" / "rate=0.1,seed=2" / "metrics.json"
+    content = path.read_bytes().replace(b'"accuracy": 1.0', b'"accuracy": null')
+    path.write_bytes(content)
+    line = {"run": "rate=0.1,seed=2", "status": "done", "values": {"rate": 0.1, "seed": 2}}
+    digest = hashlib.sha256(content).hexdigest()
+    rates.write(line | {"seconds": 1.0, "error": "", "sha256": digest})
+    high = aggregate.read(rates.folder, "accuracy")[1]
+    assert high.failed == {"rate=0.1,seed=2": "it has no accuracy."} and high.mean == 0.55
+
+
+def test_settings_stand_by_value_numbers_before_words_whatever_ended_first(tmp_path):
+    made = Made(tmp_path / "s", ["size", "kind"])
+    for size, kind in [(10, "b"), (9, "b"), ("auto", "a"), (10, "a"), (9, "a")]:
+        made.add(1.0, size=size, kind=kind, seed=0)
+    found = [tuple(each.values.values()) for each in aggregate.read(made.folder)]
+    assert found == [(9, "a"), (9, "b"), (10, "a"), (10, "b"), ("auto", "a")]
+
+
 def test_numbers_that_cannot_be_compared_are_refused(tmp_path):
     made = Made(tmp_path / "s", ["n_samples"])
     made.add(5.0, n=100, n_samples=100, seed=0).add(5.0, n=200, n_samples=200, seed=0)
@@ -215,6 +234,69 @@ def test_any_values_make_a_figure_that_says_the_numbers(tmp_path, values):
     assert "; by other: 1 " in picture.alt
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """A function that returns the matplotlib axes of a sweep's figure, and its alternative text."""
+    monkeypatch.setattr(plots, "picture", lambda figure, alt: (figure, alt))
+
+    def drawn(made):
+        figure, alt = aggregate.figure(aggregate.read(made.folder))
+        return [axis for axis in figure.axes if axis.axison], alt
+
+    return drawn
+
+
+def test_a_panel_has_all_runs_in_view_and_the_mean_over_whatever_else_differs(tmp_path, drawn):
+    made = Made(tmp_path / "s", ["rate", "size"])
+    for rate, size in itertools.product([1e-4, 1e-2], [8, 16]):
+        for seed in range(2):
+            made.add(1e4 * rate + size + seed, n=100, rate=rate, size=size, seed=seed)
+    (rates, sizes), _ = drawn(made)
+    assert [axis.get_xscale() for axis in (rates, sizes)] == ["log", "linear"]
+    assert (rates.get_xlabel(), sizes.get_xlabel()) == ("rate", "size")
+    dots = rates.collections[0].get_offsets()
+    assert sorted(map(tuple, dots)) == [
+        (rate, 1e4 * rate + more) for rate in (1e-4, 1e-2) for more in (8, 9, 16, 17)
+    ]
+    low, high = rates.get_ylim()
+    assert low < 1 and high > 117  # the floor, and the highest run
+    (bars,) = rates.containers
+    assert bars[0].get_ydata() == pytest.approx([13.5, 112.5])  # over both sizes and all seeds
+    half = stats.t.ppf(0.975, 3) * stats.sem([8, 9, 16, 17])
+    assert bars[2][0].get_segments()[0][:, 1] == pytest.approx([13.5 - half, 13.5 + half])
+    labels = rates.get_legend_handles_labels()[1]
+    assert "floor: real against real" in labels and "mean, 95% interval" in labels
+
+
+def test_dots_stand_alone_where_bars_would_say_nothing(tmp_path, drawn):
+    single, many = Made(tmp_path / "a", ["x"]), Made(tmp_path / "b", ["x"])
+    for i in range(plots.MOST_BARS + 1):
+        single.add(float(i), x=i, seed=0)
+        many.add(float(i), x=i, seed=0).add(float(i + 1), x=i, seed=1)
+    for made, runs in ((single, plots.MOST_BARS + 1), (many, 2 * plots.MOST_BARS + 2)):
+        (axis,), alt = drawn(made)
+        assert not axis.containers and len(axis.collections[0].get_offsets()) == runs
+        assert axis.get_ylim()[1] > plots.MOST_BARS and axis.get_xlim()[1] > plots.MOST_BARS
+        assert alt.endswith(", …")
+
+
+def test_a_figure_says_how_many_runs_it_does_not_draw(rates, drawn):
+    rates.add(float("inf"), rate=0.1, seed=3)
+    (axis,), alt = drawn(rates)
+    assert len(axis.collections[0].get_offsets()) == 5
+    assert axis.containers[0][0].get_ydata() == pytest.approx([3.5, 7.0])
+    assert alt.endswith("; not drawn: 2 runs that failed or have no finite fcd")
+
+
+@pytest.mark.parametrize("words, turned", [(["a", "b"], 0), (["some words"] * 9, 90)])
+def test_names_that_would_touch_are_turned(tmp_path, drawn, words, turned):
+    made = Made(tmp_path / "s", ["word"])
+    for i, word in enumerate(words):
+        made.add(1.0, word=f"{word}{i}", seed=0)
+    (axis,), _ = drawn(made)
+    assert {label.get_rotation() for label in axis.get_xticklabels()} == {turned}
+
+
 class Page(html.parser.HTMLParser):
     """What a page holds: its tags with their attributes, and its text."""
 
@@ -243,6 +325,10 @@ def test_a_page_shows_table_figure_samples_and_failures_and_its_links_lead_somew
     rates.add(2.0, drawn=images, rate=0.5, seed=0)
     page = page_of(rates)
     assert "Sweep of 02_gan" in page.text and "02_gan failed in cell 7" in page.text
+    rates.add(1.0, name="best", rate=0.3, seed=0)
+    aggregate.page(rates.folder, aggregate.read(rates.folder))
+    source = (rates.folder / "index.html").read_text(encoding="utf-8")
+    assert source.count('class="best"') == 1 and '<tr class="best"><td>0.3</td>' in source
     assert "epochs = 3" in page.text and "preset = quick" in page.text
     pictures = page.all("img", "src")
     assert len(pictures) == 2 and all(p.startswith("data:image/png;base64,") for p in pictures)
@@ -271,7 +357,10 @@ def test_a_page_of_very_many_settings_shows_the_best_and_says_so(tmp_path, monke
     made = Made(tmp_path / "s", ["rate"])
     for i in range(6):
         made.add(float(i), name=f"{i}", drawn=["to be"], rate=i, seed=0)
+        made.add(0.0, name=f"broken {i}", error="it broke.", rate=i, seed=1)
     page = page_of(made)
+    assert page.text.count("it broke.") == 3 and "(3 of 6; all are in sweep.md)" in page.text
+    assert (made.folder / "sweep.md").read_text().count("it broke.") == 6
     assert [link for link in page.all("a", "href") if link.endswith("ipynb")] == [
         f"runs/{i}/lesson.ipynb" for i in range(3)
     ]
