@@ -13,6 +13,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,7 +297,7 @@ def _run(name, lesson, fixed, values, folder, at_once, parent, timeout):
 
     parent: the process of the sweep, where it is this worker's; None on another's cluster.
     """
-    folder, given = Path(folder), fixed | values
+    folder, given, began = Path(folder), fixed | values, time.monotonic()
     if parent is not None:
         cluster.die_with(parent)
     if folder.exists():  # the worker of a sweep that was killed may be about to end this run
@@ -313,7 +314,8 @@ def _run(name, lesson, fixed, values, folder, at_once, parent, timeout):
             except (UserError, runner.LessonFailed) as error:
                 if another_try and not getattr(error, "started", True):
                     continue
-                return _line(name, values, error=str(error))
+                took = round(time.monotonic() - began, 2)
+                return _line(name, values, took, error=str(error))
             break
     record = json.loads((folder / "metrics.json").read_bytes())
     return _line(name, values, record["seconds"], finished(folder, fixed | values) or "")

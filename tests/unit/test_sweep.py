@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -207,11 +208,12 @@ def test_a_dry_run_lists_and_writes_nothing(planned, tmp_path, capsys):
 
 @pytest.fixture
 def attempts(stand_in, monkeypatch):
-    """Make ``run_lesson`` note its values, and raise what is put into ``errors``."""
+    """Make ``run_lesson`` note its values, and raise what is put into ``errors``, after 10 ms."""
     made, errors = [], []
 
     def run_lesson(name, values, preset, folder, progress, timeout):
         made.append(values)
+        time.sleep(0.01)
         if errors:
             raise errors.pop(0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +242,7 @@ def test_only_a_run_of_which_no_cell_had_run_is_tried_once_more(attempts, tmp_pa
     attempts[1].extend([runner.LessonFailed("it broke.", started)] * 5)
     line = run_once(tmp_path)
     assert line["status"] == "failed" and line["error"] == "it broke." and line["sha256"] == ""
-    assert len(attempts[0]) == tries
+    assert len(attempts[0]) == tries and line["seconds"] > 0  # it has its cost
 
 
 def test_a_mistake_that_only_the_lesson_sees_is_a_failed_run(attempts, tmp_path):
