@@ -63,11 +63,14 @@ def connected(jobs=1, scheduler=None):
 
     Raises ``UserError`` for an address where no scheduler answers or that has no worker.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            with _deaf_to_ctrl_c():
+            # A worker takes one run, and the next when it has ended: none waits behind a long one.
+            one_each = dask.config.set({"distributed.scheduler.worker-saturation": 1.0})
+            with _deaf_to_ctrl_c(), one_each:
                 cluster = LocalCluster(
                     n_workers=jobs,
                     threads_per_worker=1,

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from genlib import UserError, metrics, neighbours
 
@@ -36,13 +37,15 @@ def measure_images(judge, data, samples, n=None, seed=0):
     judged = [judge.outputs(part) for part in (test, samples, train)]
     logits = [pair[1] for pair in judged]
     clouds, results = (*(pair[0] for pair in judged), judge.name), {}
-    results["fcd"] = metrics.fcd(*clouds)
-    results["kid"] = metrics.kid(*clouds)
-    results["precision"], results["recall"] = neighbours.precision_recall(*clouds)
-    results["density"], results["coverage"] = neighbours.density_coverage(*clouds)
-    results["memorised"] = neighbours.memorised(
-        samples[:COPIES], data.images / np.float32(255), test[: 2 * COPIES], "pixels"
-    )
+    # Small arrays gain nothing from threads, and lose much where other processes run.
+    with threadpool_limits(1 if n < 1000 else None):
+        results["fcd"] = metrics.fcd(*clouds)
+        results["kid"] = metrics.kid(*clouds)
+        results["precision"], results["recall"] = neighbours.precision_recall(*clouds)
+        results["density"], results["coverage"] = neighbours.density_coverage(*clouds)
+        results["memorised"] = neighbours.memorised(
+            samples[:COPIES], data.images / np.float32(255), test[: 2 * COPIES], "pixels"
+        )
     if logits[0] is not None:
         chances = [softmax(part.astype("float64"), axis=1) for part in logits]
         results["inception_score"] = metrics.inception_score(chances[1], chances[0], judge.name)

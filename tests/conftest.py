@@ -15,6 +15,7 @@ settings.register_profile("course", max_examples=50, deadline=None, derandomize=
 settings.load_profile("course")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
     what their fixtures train and execute is done once. The longest, the other backend's run, begins

@@ -90,6 +90,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not as under nohup
             start_new_session=True,  # as in a terminal: Ctrl-C goes to all of its processes
         )
         self.processes.append(process)

@@ -35,7 +35,7 @@ def test_a_quick_run_leaves_a_whole_run_folder(executed, name):
     assert record["lesson"] == name and record["headline"] in record["metrics"]
     assert record["parameters"] == json.loads((folder / "params.json").read_text())
     assert list((folder / "figures").glob("*.png")) and (folder / "samples.npz").exists()
-    assert record["seconds"] < 2 * SECONDS
+    assert record["seconds"] < 2.5 * SECONDS  # another lesson runs beside it
     assert not list(folder.rglob("*.part"))
 
 
