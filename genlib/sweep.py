@@ -297,10 +297,22 @@ def _run(name, lesson, fixed, values, folder, at_once, parent, timeout):
 
     parent: the process of the sweep, where it is this worker's; None on another's cluster.
     """
-    folder, given, began = Path(folder), fixed | values, time.monotonic()
+    folder = Path(folder)
     if parent is not None:
         cluster.die_with(parent)
-    if folder.exists():  # the worker of a sweep that was killed may be about to end this run
+    # The worker of a sweep that was killed may be at this run, or its kernel alone.
+    guard = folder.with_name(f".{folder.name}")
+    guard.mkdir(parents=True, exist_ok=True)
+    held = lock(guard, _ORPHAN)
+    try:
+        return _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout)
+    finally:
+        held.release()
+
+
+def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
+    given, began = fixed | values, time.monotonic()
+    if folder.exists():
         lock(folder, _ORPHAN).release()
     if not finished(folder, given):
         threads = str(cluster.threads(at_once, local=parent is not None))
