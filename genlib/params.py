@@ -49,10 +49,6 @@ class Declared:
     help: str
     allowed: tuple | None
 
-    def describe(self):
-        """What values it may have, in words."""
-        return _describe(self.kind, self.allowed)
-
 
 def declared(path):
     """Read {name: ``Declared``} from the cells of the notebook at ``path``; nothing is executed.

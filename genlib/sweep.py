@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -373,7 +372,7 @@ class _Progress:
 
     def __init__(self, lesson, total, done, shown):
         self.live = shown and sys.stderr.isatty()
-        self.shown, self.counts = shown, Counter(done=done)
+        self.shown, self.failed = shown, 0
         self.every = max(1, (total - done) // 20)
         self.bar = tqdm(
             total=total,
@@ -384,10 +383,9 @@ class _Progress:
         )
 
     def tell(self, line):
-        self.counts[line["status"]] += 1
-        failed = self.counts["failed"]
-        if failed:
-            self.bar.set_postfix_str(f"{failed} failed", refresh=False)
+        self.failed += line["status"] == "failed"
+        if self.failed:
+            self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
         self.bar.update(1)
         if self.shown and line["error"]:
             self.bar.write(f"✗ {line['run']}: {line['error']}", file=sys.stdout)
