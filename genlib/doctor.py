@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import subprocess
 import sys
 
 from genlib import ROOT, UserError, checkpoints
@@ -12,10 +13,16 @@ MIN_MEMORY, MIN_DISK = 4, 1  # GiB that the lessons need at their default scale
 
 
 def gpus():
-    """Names of the GPUs that the backend can use; [] on a CPU machine."""
-    from genlib.runs import environment
+    """Names of the GPUs that the backend can use; [] on a CPU machine.
 
-    device = environment()["device"]
+    A process of its own looks: whoever looks keeps memory of the GPU, which a kernel then lacks.
+    """
+    code = "from genlib.runs import environment; print(environment()['device'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1]
+        raise UserError(f"Keras's backend does not start ({reason}); see `genlib doctor`.")
+    device = done.stdout.splitlines()[-1]
     return [] if device.startswith("CPU") else device.split(", ")
 
 

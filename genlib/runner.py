@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from genlib import ROOT, UserError, nearest, quiet_stderr
+from genlib import ROOT, UserError, doctor, nearest, quiet_stderr
 from genlib.files import unwritable, write
 from genlib.params import coerce, declared, unknown
 
@@ -46,15 +46,18 @@ def find_lesson(name):
 def preset_values(path, preset):
     """The parameters that a preset, "quick" or "gpu", gives a lesson."""
     file = NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
-    if preset == "gpu":
-        from genlib.doctor import gpus
-
-        if not gpus():
-            raise UserError(
-                "--preset gpu needs a GPU and the backend sees none; leave the preset out, or see "
-                "`genlib doctor` and the README's section on GPUs."
-            )
     return yaml.safe_load(file.read_text()) or {}
+
+
+def refuse_without_gpu(where):
+    """Raise ``UserError`` if one of the places where lessons are to run, {name: its GPUs}, has no
+    GPU."""
+    for name, found in where.items():
+        if not found:
+            raise UserError(
+                f"--preset gpu needs a GPU and the backend sees none on {name}; leave the preset "
+                "out, or see `genlib doctor` and the README's section on GPUs."
+            )
 
 
 def merged(path, values=None, preset=None):
@@ -86,6 +89,8 @@ def run_lesson(name, values=None, preset=None, run_dir=None, progress=True, time
 
     path = find_lesson(name)
     given = merged(path, values, preset)
+    if preset == "gpu":
+        refuse_without_gpu({"this machine": doctor.gpus()})
     run_dir = run_dir or given.get("run_dir") or ROOT / "runs" / (preset or "") / path.stem
     folder = Path(run_dir).expanduser().absolute()
     with tempfile.TemporaryDirectory() as scratch:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from genlib import ROOT, UserError, cluster, runner
+from genlib import ROOT, UserError, cluster, doctor, runner
 from genlib.files import lock, unwritable, write
 from genlib.params import coerce, declared, unknown
 
@@ -241,6 +241,8 @@ class Sweep:
         with contextlib.ExitStack() as stack:
             connected = cluster.connected(min(jobs, todo), scheduler) if todo else None
             client = stack.enter_context(connected) if todo else None
+            if client and self.about["preset"] == "gpu":
+                runner.refuse_without_gpu(client.run(doctor.gpus))
             ended, todo = self._begin(stack)
             said = _Progress(self.lesson, len(self.runs), len(ended), progress)
             stack.callback(said.close)

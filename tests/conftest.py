@@ -15,18 +15,22 @@ settings.register_profile("course", max_examples=50, deadline=None, derandomize=
 settings.load_profile("course")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
-    what their fixtures train and execute is done once. The longest, the other backend's run, begins
-    first: begun last, it would leave one worker idle."""
+    what their fixtures train and execute is done once.
+
+    Here, since xdist reads the groups before any conftest.py is asked to modify the items.
+    """
+    group = item.path.stem
+    if group == "test_execution" and hasattr(item, "callspec"):
+        group += f":{item.callspec.params['name']}"
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_modifyitems(items):
+    """The longest, the other backend's run, begins first: begun last, it would leave one worker
+    idle."""
     items.sort(key=lambda item: item.path.stem != "test_backends")
-    for item in items:
-        lesson = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
-        group = (
-            f"{item.path.stem}:{lesson}" if item.path.stem == "test_execution" else item.path.stem
-        )
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

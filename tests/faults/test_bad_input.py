@@ -593,6 +593,9 @@ def test_comparing_no_run_is_one_sentence(capsys):
 
 def test_the_gpu_preset_without_a_gpu_is_one_sentence(stand_in, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "gpus", lambda: [])
+    params = stand_in / "params" / "gpu"
+    params.mkdir(parents=True)
+    (params / "00_stand_in.yaml").write_text("epochs: 5\n")
     assert "--preset gpu needs a GPU" in failed(capsys, "run", "00", "--preset", "gpu")
 
 

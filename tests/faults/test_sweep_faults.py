@@ -288,6 +288,21 @@ def test_a_worker_with_several_threads_is_refused(world):
     assert not world.epochs()
 
 
+def test_the_gpu_preset_is_refused_for_workers_without_a_gpu(world):
+    """It is the workers that need one, not the machine that gives the command."""
+    params = world.clone / "notebooks" / "params" / "gpu"
+    params.mkdir(parents=True, exist_ok=True)
+    (params / "00_small.yaml").write_text("rate: 0.5\n")
+    world.env["CUDA_VISIBLE_DEVICES"] = ""
+    port = free_port()
+    world.scheduler(port)
+    world.workers(port)
+    at = f"tcp://127.0.0.1:{port}"
+    _, err = finish(world.sweep("--scheduler", at, "--preset", "gpu", rates="0.25"), status=2)
+    assert err.count("\n") == 1 and "needs a GPU and the backend sees none on tcp://" in err
+    assert not world.folder.exists()
+
+
 JOBS = """
 from dask_jobqueue.local import LocalCluster
 cluster = LocalCluster(cores=1, processes=1, memory="1GB", interface="lo")

@@ -118,8 +118,17 @@ def test_the_doctor_finds_and_names_the_remedy_of(
     assert screen.count("✗") == 1 and screen.endswith("1 to mend before a lesson.\n")
 
 
-def test_gpus_are_those_of_the_backend(monkeypatch):
-    monkeypatch.setattr(runs, "environment", lambda: {"device": "CPU, 2 cores"})
+def test_gpus_are_those_of_the_backend(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert doctor.gpus() == []
-    monkeypatch.setattr(runs, "environment", lambda: {"device": "NVIDIA A, NVIDIA B"})
+
+    (tmp_path / "python").write_text("#!/bin/sh\necho a warning\necho NVIDIA A, NVIDIA B\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / "python"))
     assert doctor.gpus() == ["NVIDIA A", "NVIDIA B"]
+
+
+def test_looking_for_gpus_with_a_backend_that_is_not_there_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
+    with pytest.raises(UserError, match=r"backend does not start \(.*abacus.*\); see `genlib"):
+        doctor.gpus()
