@@ -1,5 +1,6 @@
 """How papermill executes a lesson here: with its last printed line in view, and with a time-out."""
 
+import sys
 import tempfile
 import time
 
@@ -15,7 +16,8 @@ class _Client(PapermillNotebookClient):
         if self.nb_man.pbar and output and output.output_type == "stream":
             lines = [line for line in output.text.splitlines() if line.strip()]
             if lines:
-                self.nb_man.pbar.set_postfix_str(lines[-1].strip()[:60])
+                self.nb_man.pbar.set_postfix_str(lines[-1].strip()[:60], refresh=False)
+                self.nb_man.pbar.update(0)  # draws it, if the last time is long enough ago
         return output
 
 
@@ -40,6 +42,8 @@ def execute(path, output, parameters, progress=True, timeout=None):
     progress: show a bar of cells with the lesson's last line. timeout: seconds for the whole.
     Raises what papermill and nbclient raise; ``output`` then holds the notebook up to there.
     """
+    # A file that keeps what a terminal would draw over gets a line in ten seconds.
+    bar = {"desc": path.stem, "miniters": 0, "mininterval": 0.1 if sys.stderr.isatty() else 10}
     with tempfile.TemporaryDirectory() as sockets:
         # Sockets in a folder of their own: no race for ports, and nobody on the network can listen.
         kernel = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
@@ -49,7 +53,7 @@ def execute(path, output, parameters, progress=True, timeout=None):
             parameters=parameters,
             kernel_name="python3",
             engine_name="lessons",
-            progress_bar=progress and {"desc": path.stem},
+            progress_bar=progress and bar,
             config=kernel,
             seconds=timeout,
         )

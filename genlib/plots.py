@@ -208,8 +208,7 @@ def trends(panels, ylabel="", xscale="log", alt="", yscales=None):
             axis.plot(x, y, marker="o", ms=3, label=label)
         axis.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
         if yscale == "log":
-            axis.yaxis.set_major_formatter(ScalarFormatter())
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            axis.yaxis.set_major_formatter("{x:g}")
         low, high = axis.get_xlim()
         if xscale == "log" and high < 100 * low:  # powers of ten alone may be outside
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -229,19 +228,17 @@ def tradeoff(panels, ylabel="", alt=""):
         order = sorted(points, key=lambda name: points[name][0])
         for name, (x, y, (low, high)) in points.items():
             reach = [[max(0, y - low)], [max(0, high - y)]]
-            marks = axis.errorbar([x], [y], reach, fmt="o", ms=6, capsize=4)
-            axis.annotate(
-                name,
-                (x, y),
-                (8, 4 if order.index(name) % 2 else -12),  # neighbours' names apart
-                textcoords="offset points",
-                color=marks[0].get_color(),
-                weight="bold",
-            )
+            line = axis.errorbar([x], [y], reach, fmt="o", ms=6, capsize=4)[0]
+            look = {"color": line.get_color(), "ha": "center", "textcoords": "offset points"}
+            if order.index(name) % 2:  # every second name is below, so that neighbours have room
+                axis.annotate(name, (x, low), (0, -5), va="top", weight="bold", **look)
+            else:
+                axis.annotate(name, (x, high), (0, 5), va="bottom", weight="bold", **look)
         costs = [x for x, *_ in points.values()]
         axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
-        axis.set_xlim(min(costs) / 1.3, max(costs) * (max(costs) / min(costs)) ** 0.35 * 1.3)
-        axis.set_ylim(bottom=0)
+        room = 1.2 * (max(costs) / min(costs)) ** 0.1
+        axis.set_xlim(min(costs) / room, max(costs) * room)
+        axis.set_ylim(0, 1.12 * max(high for _, _, (_, high) in points.values()))
         if max(costs) < 30 * min(costs):  # powers of ten alone may be outside
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
             axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -250,15 +247,18 @@ def tradeoff(panels, ylabel="", alt=""):
 
 
 def intervals(lines, names, xlabel="", ylabel="", alt=""):
-    """Values with their intervals over k names; lines: {label: (values (k,), half widths (k,))}."""
+    """Values with their intervals over k names; lines: {label: (values (k,), half widths (k,), NaN
+    where there is none)}."""
     figure, (axis,) = axes(size=(7.0, 3.2))
     positions = np.arange(len(names))
     for i, (label, (values, halves)) in enumerate(lines.items()):
         shift = 0.16 * (i - (len(lines) - 1) / 2)
+        halves = None if np.isnan(halves).all() else halves  # a legend shows bars if there are any
         axis.errorbar(positions + shift, values, halves, fmt="o", ms=5, capsize=4, label=label)
     axis.set_xticks(positions, names)
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    figure.legend(frameon=False, loc="outside lower center", ncols=len(lines))
+    if len(lines) > 1:
+        figure.legend(frameon=False, loc="outside lower center", ncols=len(lines))
     return picture(figure, alt)
 
 
