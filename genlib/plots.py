@@ -185,7 +185,8 @@ def matrix(colours, texts, rows, columns, alt=""):
 
     colours: (rows, columns) in [-1, 1]; texts: what stands in the cells; rows, columns: names.
     """
-    figure, (axis,) = axes(size=(1.6 + 0.95 * len(columns), 0.9 + 0.38 * len(rows)))
+    cell = max(0.95, 0.085 * max(len(text) for line in texts for text in line))  # inches
+    figure, (axis,) = axes(size=(1.6 + cell * len(columns), 0.9 + 0.38 * len(rows)))
     shades = LinearSegmentedColormap.from_list("shades", [ORANGE, "white", BLUE])
     axis.imshow(colours, cmap=shades, vmin=-1.6, vmax=1.6, aspect="auto")  # black stays legible
     for i, line in enumerate(texts):
