@@ -161,12 +161,16 @@ def table(settings):
 
 
 def conclusion(settings):
-    """The best setting in a sentence."""
-    metric, best = settings[0].metric, ranked(settings)[0]
+    """The best setting in a sentence, and how many others are not told apart from it at a look."""
+    best, *others = ranked(settings)
+    metric = best.metric
     if _rank(best.mean, metric)[0]:
         return f"No setting has a finite {metric}."
     way = "higher" if compare.higher_is_better(metric) else "lower"
-    return f"Best: {best.name}, {metric} {best}; {way} is better."
+    said = f"Best: {best.name}, {metric} {best}; {way} is better."
+    ends = [each.interval for each in others if each.interval and best.interval]
+    near = sum(low <= best.interval[1] and best.interval[0] <= high for low, high in ends)
+    return said + f" {near:,} of {len(others):,} other intervals overlap with its own." * (near > 0)
 
 
 def to_text(settings):

@@ -9,6 +9,8 @@ import json
 import re
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import nbformat
 
@@ -51,11 +53,15 @@ def _join_streams(outputs):
 
 
 def store(name):
-    """Execute a lesson at both scales and store the default one in place. Returns its folder."""
-    path = find_lesson(name)
+    """Execute a lesson at both scales and store the default one in place. Returns its headline."""
+    with tempfile.TemporaryDirectory() as new:  # a sweep in an old folder would be taken up
+        return _store(find_lesson(name), Path(new))
+
+
+def _store(path, new):
     before = [cell.source for cell in nbformat.read(path, as_version=4).cells]
-    quick = run_lesson(path.stem, preset="quick")
-    folder = run_lesson(path.stem)
+    quick = run_lesson(path.stem, preset="quick", run_dir=new / "quick")
+    folder = run_lesson(path.stem, run_dir=new / "default")
     executed = clean(nbformat.read(folder / "lesson.ipynb", as_version=4))
     if before != [cell.source for cell in executed.cells]:
         raise LessonFailed(f"{path.stem} was edited while it ran; run it again.")
@@ -71,7 +77,7 @@ def store(name):
     drawn = sorted((folder / "figures").glob("*.png"), key=lambda f: f.stem != "samples")
     shutil.copy(drawn[0], pictures / f"{path.stem}.png")  # the samples, where they are a picture
     _write_row(path, quick, folder)
-    return folder
+    return headline(folder)
 
 
 def _record(folder):
@@ -94,6 +100,6 @@ def _write_row(path, quick, folder):
 if __name__ == "__main__":
     try:
         for lesson in sys.argv[1:] or lessons():
-            print(headline(store(lesson)), flush=True)
+            print(store(lesson), flush=True)
     except (UserError, LessonFailed) as error:
         sys.exit(str(error))

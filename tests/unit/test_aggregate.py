@@ -120,6 +120,15 @@ def test_the_best_is_the_lowest_or_the_highest_as_the_metric_wants_it(rates, met
     assert ("higher" if metric == "accuracy" else "lower") in aggregate.conclusion(settings)
 
 
+def test_the_best_says_how_many_other_intervals_overlap_with_its_own(tmp_path):
+    made = Made(tmp_path / "s", ["rate"])
+    for rate, numbers in {0.1: (1.0, 1.1), 0.2: (1.1, 1.2), 0.3: (50.0, 50.1)}.items():
+        for seed, number in enumerate(numbers):
+            made.add(number, rate=rate, seed=seed)
+    said = aggregate.conclusion(aggregate.read(made.folder))
+    assert said.endswith("lower is better. 1 of 2 other intervals overlap with its own.")
+
+
 def test_a_run_that_is_not_finite_is_never_the_best(rates):
     rates.add(float("nan"), rate=0.001, seed=0)
     settings = aggregate.read(rates.folder)
