@@ -20,7 +20,7 @@ def gpus():
     code = "from genlib.runs import environment; print(environment()['device'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1]
+        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise UserError(f"Keras's backend does not start ({reason}); see `genlib doctor`.")
     device = done.stdout.splitlines()[-1]
     return [] if device.startswith("CPU") else device.split(", ")
