@@ -30,13 +30,13 @@ test: $(READY)  ## lint, then every test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 notebooks: $(READY)  ## execute every lesson at the default scale, in place
-	@$(BIN)/python -m genlib.stored
+	@$(BIN)/python -m genlib.authoring.execute
 
 sync: $(READY)  ## copy genlib's definitions into the lessons' tagged cells
-	@$(BIN)/python -m genlib.shown
+	@$(BIN)/python -m genlib.authoring.sync
 
 checkpoints: $(READY)  ## train what data/checkpoints ships (needs MNIST and Shakespeare)
-	@$(BIN)/python -m genlib.publish
+	@$(BIN)/python -m genlib.authoring.train
 
 tensorboard: $(READY)  ## curves of all runs
 	@$(BIN)/tensorboard --logdir runs

@@ -15,7 +15,7 @@ from genlib import UserError
 
 def main(arguments=None):
     """Run the command line. Returns the exit status."""
-    from genlib.runner import LessonFailed
+    from genlib.runs.lessons import LessonFailed
 
     options = _parser().parse_args(arguments)
     try:
@@ -135,14 +135,14 @@ class _HelpOnRun(argparse.Action):
         super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        from genlib import runner
+        from genlib.runs import lessons
 
         lesson = getattr(namespace, "lesson", None)
         if lesson in (None, "all"):
             parser.print_help()
         else:
             try:
-                print(runner.describe(lesson))
+                print(lessons.describe(lesson))
             except UserError as error:
                 parser.exit(2, f"genlib: {error}\n")
         parser.exit()
@@ -155,7 +155,8 @@ def _doctor(options):
 
 
 def _data(options):
-    from genlib import archive, nearest, sources
+    from genlib import nearest
+    from genlib.data import archive, sources
 
     if options.verb == "import":
         for name, done in archive.unpack(options.file).items():
@@ -184,20 +185,20 @@ def _data(options):
 
 
 def _run(options):
-    from genlib import runner
+    from genlib.runs import lessons
 
     values, timeout = _values(options), _timeout(options)
     if options.lesson == "all":
-        failed = runner.run_all(options.preset, values, options.run_dir, timeout)
+        failed = lessons.run_all(options.preset, values, options.run_dir, timeout)
         return failed > 0
-    folder = runner.run_lesson(
+    folder = lessons.run_lesson(
         options.lesson, values, options.preset, options.run_dir, timeout=timeout
     )
-    print(f"{runner.headline(folder)}\nThe run: {folder}")
+    print(f"{lessons.headline(folder)}\nThe run: {folder}")
 
 
 def _sweep(options):
-    from genlib import sweep
+    from genlib.runs import sweep
 
     n_random, *ranges = options.random or [0]
     planned = sweep.Sweep(
@@ -218,7 +219,7 @@ def _sweep(options):
 
 
 def _compare(options):
-    from genlib import aggregate, compare
+    from genlib.runs import aggregate, compare
 
     files = (options.metric, options.csv, options.markdown, options.figure)
     if len(options.runs) == 1 and (Path(options.runs[0]).expanduser() / "sweep.json").exists():
@@ -232,7 +233,7 @@ def _values(options):
 
 
 def _timeout(options):
-    from genlib.params import coerce
+    from genlib.runs.params import coerce
 
     if options.timeout is not None:
         return coerce("--timeout", options.timeout, float, (1, 10**7))

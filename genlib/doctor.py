@@ -3,27 +3,13 @@
 import os
 import platform
 import shutil
-import subprocess
 import sys
 
-from genlib import ROOT, UserError, checkpoints
-from genlib.sources import CACHE, DATASETS, TEXTS, find, verify
+from genlib import ROOT, UserError
+from genlib.data import checkpoints
+from genlib.data.sources import CACHE, DATASETS, TEXTS, find, verify
 
 MIN_MEMORY, MIN_DISK = 4, 1  # GiB that the lessons need at their default scale
-
-
-def gpus():
-    """Names of the GPUs that the backend can use; [] on a CPU machine.
-
-    A process of its own looks: whoever looks keeps memory of the GPU, which a kernel then lacks.
-    """
-    code = "from genlib.runs import environment; print(environment()['device'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise UserError(f"Keras's backend does not start ({reason}); see `genlib doctor`.")
-    device = done.stdout.splitlines()[-1]
-    return [] if device.startswith("CPU") else device.split(", ")
 
 
 def examine():
@@ -60,7 +46,7 @@ def _python():
 
 def _backend():
     try:
-        from genlib.runs import environment
+        from genlib.runs.run import environment
 
         facts = environment()
     except (UserError, ImportError) as error:

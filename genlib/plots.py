@@ -26,7 +26,7 @@ from matplotlib.transforms import offset_copy
 from PIL import Image as Pillow
 from scipy.stats import norm
 
-from genlib.data import to_uint8
+from genlib.data.images import to_uint8
 
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000", "#F0E442", "#999999", "#882255"]
@@ -451,12 +451,3 @@ def _lay_out(text, columns):
         places.append(place)
         row, place = (row + 1, 0) if character == "\n" else (row, place + 1)
     return np.array(rows, int), np.array(places, int)
-
-
-def __getattr__(name):
-    # The callbacks need Keras, which takes seconds to import; the figures of runs do not.
-    if name in ("Snapshots", "Drafts"):
-        from genlib import watching
-
-        return getattr(watching, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

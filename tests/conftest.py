@@ -2,13 +2,14 @@
 
 import hashlib
 import socket
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from genlib import sources
+from genlib.data import sources
 
 # No deadline, no folder of examples, and the same examples each time: a failure repeats.
 settings.register_profile("course", max_examples=50, deadline=None, derandomize=True)
@@ -21,8 +22,8 @@ def pytest_itemcollected(item):
 
     Here, since xdist reads the groups before any conftest.py is asked to modify the items.
     """
-    group = item.path.stem
-    if group == "test_execution" and hasattr(item, "callspec"):
+    group = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+    if group == "notebooks/test_execution" and hasattr(item, "callspec"):
         group += f":{item.callspec.params['name']}"
     item.add_marker(pytest.mark.xdist_group(group))
 
@@ -30,7 +31,7 @@ def pytest_itemcollected(item):
 def pytest_collection_modifyitems(items):
     """The longest, the other backend's run, begins first: begun last, it would leave one worker
     idle."""
-    items.sort(key=lambda item: item.path.stem != "test_backends")
+    items.sort(key=lambda item: item.path.stem != "test_backend")
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +115,6 @@ def stand_in(monkeypatch, tmp_path):
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.write(notebook, folder / "00_stand_in.ipynb")
-    monkeypatch.setattr("genlib.runner.NOTEBOOKS", folder)
-    monkeypatch.setattr("genlib.runner.ROOT", tmp_path)  # the default run folder is below it
+    monkeypatch.setattr("genlib.runs.lessons.NOTEBOOKS", folder)
+    monkeypatch.setattr("genlib.runs.lessons.ROOT", tmp_path)  # the default run folder is below it
     return folder

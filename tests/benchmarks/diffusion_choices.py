@@ -12,16 +12,17 @@ from unittest import mock
 
 import numpy as np
 
-from genlib import data, diffusion, metrics, unet
-from genlib._backend import keras
-from genlib.layers import warmup_cosine
-from genlib.runs import Batches
+from genlib import data, metrics, training
+from genlib.models import diffusion, unet
+from genlib.training.backend import keras
+from genlib.training.batches import Batches
+from genlib.training.optimizers import warmup_cosine
 
 GROUPS = {"RMSNormalization": lambda: keras.layers.GroupNormalization(8)}
 
 
 def muon(rate):
-    return unet.Muon(rate, adam_lr_ratio=0.4)
+    return training.Muon(rate, adam_lr_ratio=0.4)
 
 
 def adam(rate):

@@ -8,9 +8,9 @@ and its training step with two tapes.
 
 from pairs import STORED, by_fit, by_step, compare
 
-from genlib import gan
-from genlib._backend import keras
-from genlib.data import to_model
+from genlib.data.images import to_model
+from genlib.models import gan
+from genlib.training.backend import keras
 
 layers = keras.layers
 

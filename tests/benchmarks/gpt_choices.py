@@ -13,9 +13,11 @@ from unittest import mock
 
 import numpy as np
 
-from genlib import attention, data, gpt, text
-from genlib._backend import keras
-from genlib.language import muon, warmup_cosine
+from genlib import data, training
+from genlib.models import gpt, tokenizers
+from genlib.training.backend import keras
+from genlib.training.optimizers import text_muon as muon
+from genlib.training.optimizers import warmup_cosine
 
 BATCH, CONTEXT = 16, 64
 ops = keras.ops
@@ -33,7 +35,7 @@ def split_without_norms(self, x, position=0):
     parts = ops.reshape(self.project(x), (-1, time, 3, self.num_heads, head_dim))
     queries, keys, values = ops.unstack(ops.transpose(parts, (2, 0, 3, 1, 4)))
     positions = position + ops.arange(time)
-    return attention.rotate(queries, positions), attention.rotate(keys, positions), values
+    return gpt.rotate(queries, positions), gpt.rotate(keys, positions), values
 
 
 def squared_relu(x):
@@ -47,10 +49,10 @@ VARIANTS = {  # what differs from the recipe
     "AdamW (1e-3) instead of Muon": {"optimizer": adam, "rate": 1e-3},
     "learned positions instead of rotary": {"positions": "learned"},
     "queries and keys not normalised": {
-        "patch": (attention.CausalSelfAttention, "split", split_without_norms)
+        "patch": (gpt.CausalSelfAttention, "split", split_without_norms)
     },
-    "GELU instead of ReLU": {"patch": (attention.ops, "relu", ops.gelu)},
-    "squared ReLU instead of ReLU": {"patch": (attention.ops, "relu", squared_relu)},
+    "GELU instead of ReLU": {"patch": (gpt.ops, "relu", ops.gelu)},
+    "squared ReLU instead of ReLU": {"patch": (gpt.ops, "relu", squared_relu)},
     "last matrices random instead of zero": {"random": True},
     "not compiled by XLA": {"jit_compile": False},
 }
@@ -80,7 +82,7 @@ def build(
 
 def step_times(tokenizer, tokens, rounds=4):
     """Median time of a training step of each variant, relative to the first, rounds in turn."""
-    probe = text.Windows(tokens[: BATCH * CONTEXT * 42], CONTEXT, BATCH).stream()
+    probe = training.Windows(tokens[: BATCH * CONTEXT * 42], CONTEXT, BATCH).stream()
     models = {name: build(tokenizer, 1000, **options) for name, options in VARIANTS.items()}
     times = {name: [] for name in models}
     for _ in range(rounds + 1):  # the first compiles
@@ -96,7 +98,7 @@ def step_times(tokenizer, tokens, rounds=4):
 def main(steps=300, seeds=3):
     """Print the table."""
     corpus = data.load_text("shakespeare")
-    tokenizer = text.CharTokenizer(corpus.train + corpus.validation)
+    tokenizer = tokenizers.CharTokenizer(corpus.train + corpus.validation)
     tokens = tokenizer.encode(corpus.train)
     cost = step_times(tokenizer, tokens)
     print("| | time a step | validation loss, nats |\n|---|---|---|")
@@ -104,7 +106,7 @@ def main(steps=300, seeds=3):
         found = []
         for seed in range(seeds):
             model, patched = build(tokenizer, steps, **options, seed=seed)
-            stream = text.Windows(tokens, CONTEXT, BATCH, seed).stream()
+            stream = training.Windows(tokens, CONTEXT, BATCH, seed).stream()
             with patched():
                 model.fit(stream, steps_per_epoch=steps, shuffle=False, verbose=0)
                 found.append(model.cross_entropy(corpus.validation).mean())

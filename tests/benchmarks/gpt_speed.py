@@ -13,9 +13,10 @@ import time
 
 import numpy as np
 
-from genlib import data, gpt, text
-from genlib._backend import keras
-from genlib.language import muon
+from genlib import data, training
+from genlib.models import gpt, tokenizers
+from genlib.training.backend import keras
+from genlib.training.optimizers import text_muon as muon
 
 
 def perturbed(tokenizer, **sizes):
@@ -28,7 +29,7 @@ def perturbed(tokenizer, **sizes):
 
 def learn(tokenizer, corpus, steps=240, batch_size=16, learning_rate=1e-2):
     """Train for some steps of 16 windows, from all over the text."""
-    windows = text.Windows(tokenizer.encode(corpus.train), 64, batch_size)
+    windows = training.Windows(tokenizer.encode(corpus.train), 64, batch_size)
     model = gpt.GPT(tokenizer)
     began = time.perf_counter()
     model.compile(optimizer=muon(learning_rate, steps), jit_compile=True)
@@ -40,7 +41,7 @@ def learn(tokenizer, corpus, steps=240, batch_size=16, learning_rate=1e-2):
 
 def train(tokenizer, corpus, name, optimizer, batch_size=12):
     """Tokens/s in steady state."""
-    windows = text.Windows(tokenizer.encode(corpus.train)[:200_000], 64, batch_size)
+    windows = training.Windows(tokenizer.encode(corpus.train)[:200_000], 64, batch_size)
     model = gpt.GPT(tokenizer)
     model.compile(optimizer=optimizer, jit_compile=True)
     speeds = []
@@ -75,7 +76,7 @@ def write(tokenizer, num_layers, num_heads, model_dim):
 def main():
     """Print all numbers."""
     corpus = data.load_text("shakespeare")
-    tokenizer = text.CharTokenizer(corpus.train + corpus.validation)
+    tokenizer = tokenizers.CharTokenizer(corpus.train + corpus.validation)
     learn(tokenizer, corpus)
     train(tokenizer, corpus, "AdamW", keras.optimizers.AdamW(1e-3))
     train(tokenizer, corpus, "Muon", muon(1e-2, 1000))

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from genlib.runs import Batches
+from genlib.training.batches import Batches
 
 STORED = np.random.default_rng(0).integers(0, 256, (12_800, 28, 28, 1), "uint8")
 

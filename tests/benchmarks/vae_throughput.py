@@ -13,9 +13,9 @@ their convolutions forwards and backwards, and nothing else.
 import numpy as np
 from pairs import STORED, by_fit, by_step, compare
 
-from genlib import vae
-from genlib._backend import keras
-from genlib.data import to_model
+from genlib.data.images import to_model
+from genlib.models import vae
+from genlib.training.backend import keras
 
 layers = keras.layers
 

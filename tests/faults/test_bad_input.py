@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genlib import ROOT, UserError, checkpoints, data, doctor, gpt, sources, text
-from genlib._backend import keras
+from genlib import ROOT, UserError, data, training
 from genlib.cli import main
+from genlib.data import checkpoints, sources
+from genlib.models import gpt, tokenizers
+from genlib.training.backend import keras
 
 
 def assert_one_sentence(text, *words):
     """Fail unless ``text`` is one line, ends like a sentence, and holds the words."""
-    text = text.strip()
+    text = tokenizers.strip()
     assert "\n" not in text and "Traceback" not in text
-    assert text.endswith((".", "?")), text
+    assert tokenizers.endswith((".", "?")), text
     for word in words:
         assert word in text
 
@@ -357,9 +359,11 @@ def test_a_bad_text_is_refused_in_one_sentence(make, words, tmp_path):
 
 def test_a_text_of_fewer_tokens_than_two_windows_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "mine.txt").write_text("to be or not to be\n" * 60)
-    tokens = text.CharTokenizer("to bernt\n").encode(data.load_text(tmp_path / "mine.txt").train)
+    tokens = tokenizers.CharTokenizer("to bernt\n").encode(
+        data.load_text(tmp_path / "mine.txt").train
+    )
     with pytest.raises(UserError) as caught:
-        text.Windows(tokens, 1024, 1)
+        training.Windows(tokens, 1024, 1)
     assert_one_sentence(str(caught.value), "context_length=1024", "1026 tokens", "at most 513")
 
 
@@ -370,7 +374,7 @@ def test_a_text_of_fewer_tokens_than_two_windows_is_refused_in_one_sentence(tmp_
 def model():
     """A GPT that knows a, b, c and the space, and reads eight of them."""
     sizes = {"num_layers": 1, "num_heads": 1, "model_dim": 4, "context_length": 8}
-    return gpt.GPT(text.CharTokenizer("abc "), **sizes)
+    return gpt.GPT(tokenizers.CharTokenizer("abc "), **sizes)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +420,7 @@ def test_a_prompt_that_cannot_be_read_is_refused_in_one_sentence(model, prompt, 
 )
 def test_a_model_that_cannot_be_is_refused_in_one_sentence(options, words):
     with pytest.raises(UserError) as caught:
-        gpt.GPT(text.CharTokenizer("abc "), **options)
+        gpt.GPT(tokenizers.CharTokenizer("abc "), **options)
     assert_one_sentence(str(caught.value), *words)
 
 
@@ -592,7 +596,7 @@ def test_comparing_no_run_is_one_sentence(capsys):
 
 
 def test_the_gpu_preset_without_a_gpu_is_one_sentence(stand_in, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "gpus", lambda: [])
+    monkeypatch.setattr("genlib.runs.lessons.gpus", lambda: [])
     params = stand_in / "params" / "gpu"
     params.mkdir(parents=True)
     (params / "00_stand_in.yaml").write_text("epochs: 5\n")

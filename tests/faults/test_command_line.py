@@ -8,10 +8,12 @@ import math
 
 import pytest
 
-from genlib import cli, doctor, execution, runner, sources, sweep
-from genlib.params import declared
+from genlib import cli
+from genlib.data import sources
+from genlib.runs import execution, lessons, sweep
+from genlib.runs.params import declared
 
-LESSONS = runner.lessons()
+LESSONS = lessons.lessons()
 
 # Arguments of the command, and words of the sentence. {tmp} is a folder with what `files` makes.
 TABLE = [
@@ -129,10 +131,10 @@ def files(tmp_path, monkeypatch):
         (folder / name).write_bytes(content)
     about = {"schema": 1, "lesson": "02_gan", "code": "", "preset": None, "values": {}, "swept": []}
     (folder / "sweep" / "sweep.json").write_text(json.dumps(about))
-    for module in (runner, sweep):
+    for module in (lessons, sweep):
         monkeypatch.setattr(module, "ROOT", tmp_path / "clone")
     monkeypatch.setattr(sources, "CACHE", tmp_path / "clone" / "cache")
-    monkeypatch.setattr(doctor, "gpus", lambda: [])
+    monkeypatch.setattr(lessons, "gpus", lambda: [])
     monkeypatch.setattr(execution, "execute", lambda *_: pytest.fail("a kernel was started"))
     monkeypatch.chdir(tmp_path)
     return folder

@@ -30,7 +30,8 @@ from genlib import UserError
 
 SEED = 20  # of the moments and the bits
 SHORT, LONG = 5, 30  # epochs
-PRELOADED = ["genlib.data", "genlib.gan", "genlib.runs", "pytest", "tensorboard.summary"]
+PRELOADED = ["genlib.data", "genlib.models.gan", "genlib.runs.run", "genlib.training.recorder"]
+PRELOADED += ["pytest", "tensorboard.summary"]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
@@ -41,8 +42,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def lesson(folder, epochs=SHORT, resume=True, on_epoch=None, on_batch=None, before_metrics=None):
     """Train, from where the run's folder says, and leave results. The functions are called with the
     epoch's number, or nothing, before an epoch, after a batch, and between the two last files."""
-    from genlib import gan, runs
-    from genlib._backend import keras
+    from genlib import runs, training
+    from genlib.models import gan
+    from genlib.training.backend import keras
 
     class Calls(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -60,8 +62,8 @@ def lesson(folder, epochs=SHORT, resume=True, on_epoch=None, on_batch=None, befo
     model = gan.GAN(keras.Sequential(draw), keras.Sequential(judge), seed=0)
     model.compile(optimizer=gan.PlayerAdam())
     params = {"epochs": epochs, "resume": resume, "run_dir": str(folder)}
-    run, batches = runs.Run("02_gan", params), runs.Batches(images, 10)
-    recorder = runs.Recorder(run, model, batches)
+    run, batches = runs.Run("02_gan", params), training.Batches(images, 10)
+    recorder = training.Recorder(run, model, batches)
     options = {"epochs": epochs, "initial_epoch": recorder.initial_epoch, "shuffle": False}
     model.fit(batches.stream(), callbacks=[recorder, Calls()], verbose=0, **options)
     run.samples(model.generate(8))
@@ -72,9 +74,10 @@ def lesson(folder, epochs=SHORT, resume=True, on_epoch=None, on_batch=None, befo
 
 def impatient(function, *arguments, **options):
     """Call a function that waits for no lock."""
-    from genlib import files, runs
+    from genlib import files
+    from genlib.runs import run
 
-    runs.lock = functools.partial(files.lock, wait=0.1)
+    run.lock = functools.partial(files.lock, wait=0.1)
     function(*arguments, **options)
 
 
@@ -493,8 +496,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
 
 def load_flipped(path):
     """Flip a bit of each byte of a checkpoint in turn, and load it."""
-    from genlib import runs
-    from genlib._backend import keras
+    from genlib import training
+    from genlib.training.backend import keras
 
     content, rng = path.read_bytes(), random.Random(SEED)
     model = keras.Sequential([keras.Input((1,))])
@@ -502,8 +505,8 @@ def load_flipped(path):
     for place in range(len(content)):
         path.write_bytes(flip(content, place, rng.randrange(8)))
         try:
-            runs.load_state(path, model)
-        except runs.Damaged:
+            training.load_state(path, model)
+        except training.Damaged:
             continue
         sys.exit(f"a flipped bit of byte {place} was not seen (seed {SEED})")
 
@@ -589,7 +592,8 @@ def test_a_folder_may_have_any_name(children, straight, tmp_path):
 
 
 def load_as_nobody(folder, content):
-    from genlib import data, sources
+    from genlib import data
+    from genlib.data import sources
 
     "".encode("cp437")  # zipfile's, to be imported while Python's folder can be read
     if os.geteuid() == 0:  # permissions do not bind root
@@ -605,7 +609,7 @@ def load_as_nobody(folder, content):
 
 
 def test_images_load_from_a_folder_that_cannot_be_written(children, small_mnist):
-    from genlib import sources
+    from genlib.data import sources
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own is its user's alone
         folder = Path(folder)

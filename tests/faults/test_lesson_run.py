@@ -10,8 +10,9 @@ import nbformat
 import papermill
 import pytest
 
-from genlib import cli, execution, runner
-from genlib.params import declared
+from genlib import cli
+from genlib.runs import execution, lessons
+from genlib.runs.params import declared
 
 PARAMETERS = 'seed: int = 0  # of all, 0 to 9\nrun_dir: str = ""  # the run folder\n'
 
@@ -28,14 +29,14 @@ def lesson(tmp_path, monkeypatch):
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), path)
         return path
 
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
     return make
 
 
 def failure(tmp_path, **options):
     """The error of a run, whose partial notebook must be there and no whole one."""
-    with pytest.raises(runner.LessonFailed) as caught:
-        runner.run_lesson("00", run_dir=tmp_path / "run", progress=False, **options)
+    with pytest.raises(lessons.LessonFailed) as caught:
+        lessons.run_lesson("00", run_dir=tmp_path / "run", progress=False, **options)
     assert str(tmp_path / "run" / "failed.ipynb") in str(caught.value)
     assert not (tmp_path / "run" / "lesson.ipynb").exists()
     return caught.value
@@ -73,7 +74,7 @@ def test_a_kernel_that_does_not_start_is_told_from_a_lesson_that_breaks(
 
 def test_the_bar_shows_the_last_line_that_the_lesson_printed(lesson, tmp_path, capfd):
     lesson("for i in range(3):\n    print(f'epoch {i + 1}/3  loss 0.5', flush=True)")
-    runner.run_lesson("00", run_dir=tmp_path / "run")
+    lessons.run_lesson("00", run_dir=tmp_path / "run")
     err = capfd.readouterr().err
     assert "epoch 3/3  loss 0.5" in err
     assert err.count("cell") <= 3  # in a file, no line for each cell and each line printed
@@ -86,7 +87,7 @@ def test_a_text_given_as_a_parameter_arrives_as_it_is_and_is_not_executed(lesson
     notebook.cells[0].source = 'word: str = ""  # any\nrun_dir: str = ""  # the run folder\n'
     nbformat.write(notebook, path)
     (tmp_path / "run").mkdir()
-    runner.run_lesson("00", {"word": text}, run_dir=tmp_path / "run", progress=False)
+    lessons.run_lesson("00", {"word": text}, run_dir=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "said").read_text("utf-8") == text
 
 
@@ -118,7 +119,7 @@ def test_help_of_a_lesson_lists_its_parameters_with_type_default_and_help(lesson
 
 
 def test_help_knows_each_parameter_that_papermill_knows():
-    for path in runner.lessons().values():
+    for path in lessons.lessons().values():
         known = papermill.inspect_notebook(str(path))
         ours = declared(path)
         assert list(known) == list(ours)

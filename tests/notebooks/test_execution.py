@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-from genlib import runner
+from genlib.runs import lessons
 
-LESSONS = list(runner.lessons())
+LESSONS = list(lessons.lessons())
 SECONDS = 20  # a quick lesson's budget after imports, with room for a slow machine in the test
 
 
@@ -22,7 +22,7 @@ def executed(tmp_path_factory):
     def run(name):
         if name not in folders:
             target = tmp_path_factory.mktemp("quick") / name
-            folders[name] = runner.run_lesson(name, preset="quick", run_dir=target, progress=False)
+            folders[name] = lessons.run_lesson(name, preset="quick", run_dir=target, progress=False)
         return folders[name]
 
     return run
@@ -80,8 +80,8 @@ def test_the_canary_fails(tmp_path, monkeypatch):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     canary = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     nbformat.write(canary, tmp_path / "99_canary.ipynb")
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
-    with pytest.raises(runner.LessonFailed, match="99_canary failed in cell"):
-        runner.run_lesson("99_canary", run_dir=tmp_path / "run", progress=False)
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
+    with pytest.raises(lessons.LessonFailed, match="99_canary failed in cell"):
+        lessons.run_lesson("99_canary", run_dir=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "failed.ipynb").exists()
     assert not (tmp_path / "run" / "lesson.ipynb").exists()

@@ -8,9 +8,11 @@ import nbformat
 import pytest
 import yaml
 
-from genlib import ROOT, params, runner, shown
+from genlib import ROOT
+from genlib.authoring import sync
+from genlib.runs import lessons, params
 
-LESSONS = runner.lessons()
+LESSONS = lessons.lessons()
 MACHINE_PATHS = re.compile(r"/(home|root|Users|tmp|work|var)/\w")
 
 
@@ -78,7 +80,7 @@ def test_it_checks_its_parameters_in_the_next_code_cell(notebook):
 
 def test_presets_name_only_parameters_that_the_lesson_has(path):
     for preset in ("quick", "gpu"):
-        file = runner.NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
+        file = lessons.NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
         assert set(yaml.safe_load(file.read_text()) or {}) <= set(params.declared(path))
 
 
@@ -98,18 +100,18 @@ def test_links_to_files_lead_somewhere(notebook):
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith(("http", "attachment:")):
-            assert (runner.NOTEBOOKS / target).exists(), target
+            assert (lessons.NOTEBOOKS / target).exists(), target
 
 
 def test_shown_definitions_are_the_shipped_ones(path):
-    assert shown.differing(path) == []
+    assert sync.differing(path) == []
 
 
 def test_each_definition_is_shown_in_one_lesson_only():
     targets = [
         target
         for file in LESSONS.values()
-        for _, target in shown.tagged_cells(nbformat.read(file, as_version=4))
+        for _, target in sync.tagged_cells(nbformat.read(file, as_version=4))
     ]
     assert targets and len(targets) == len(set(targets))
 

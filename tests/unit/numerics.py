@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from genlib import runs
-from genlib._backend import keras
+from genlib import runs, training
+from genlib.training import recorder
+from genlib.training.backend import keras
 
 ON_CPU = runs.environment()["device"].startswith("CPU")
 
@@ -29,7 +30,7 @@ def gradients(loss, variables):
 
 def fit(model, run, batches, epochs):
     """Train up to ``epochs``, from where the run's folder says. Returns the run's recorder."""
-    recorder = runs.Recorder(run, model, batches)
+    recorder = training.Recorder(run, model, batches)
     start = recorder.initial_epoch
     options = {"shuffle": False, "callbacks": [recorder], "verbose": 0}
     model.fit(batches.stream(), epochs=epochs, initial_epoch=start, **options)
@@ -40,7 +41,7 @@ def assert_same(model, other, histories=(), names=("loss",)):
     """Two models with the same state, optimizer included, and histories that agree in ``names``:
     to the bit on a CPU."""
     tolerance = 0 if ON_CPU else 0.02  # a GPU adds in no fixed order
-    for pair in zip(runs._state(model), runs._state(other), strict=True):
+    for pair in zip(recorder._state(model), recorder._state(other), strict=True):
         np.testing.assert_allclose(*(np.asarray(v.value) for v in pair), rtol=0, atol=tolerance)
     for name in names if histories else ():
         rows = [[row[name] for row in history] for history in histories]

@@ -8,8 +8,10 @@ import psutil
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-from genlib import UserError, checkpoints, doctor, runs, sources
-from genlib._backend import keras
+from genlib import UserError, doctor
+from genlib.data import checkpoints, sources
+from genlib.runs import run
+from genlib.training.backend import keras
 
 Memory = namedtuple("Memory", "total available")
 GIB = 2**30
@@ -75,7 +77,7 @@ def broken_backend(monkeypatch, tmp_path):
     def environment():
         raise UserError("the backend 'torch' needs the package 'torch'")
 
-    monkeypatch.setattr(runs, "environment", environment)
+    monkeypatch.setattr(run, "environment", environment)
 
 
 def damaged_checkpoint(monkeypatch, tmp_path):
@@ -120,15 +122,15 @@ def test_the_doctor_finds_and_names_the_remedy_of(
 
 def test_gpus_are_those_of_the_backend(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert doctor.gpus() == []
+    assert run.gpus() == []
 
     (tmp_path / "python").write_text("#!/bin/sh\necho a warning\necho NVIDIA A, NVIDIA B\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / "python"))
-    assert doctor.gpus() == ["NVIDIA A", "NVIDIA B"]
+    monkeypatch.setattr(run.sys, "executable", str(tmp_path / "python"))
+    assert run.gpus() == ["NVIDIA A", "NVIDIA B"]
 
 
 def test_looking_for_gpus_with_a_backend_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "abacus")
     with pytest.raises(UserError, match=r"backend does not start \(.*abacus.*\); see `genlib"):
-        doctor.gpus()
+        run.gpus()

@@ -46,7 +46,7 @@ def test_a_needed_package_is_pinned_and_runs_here_at_its_pin(needed):
 def test_two_workers_keep_a_module_of_tests_together(request):
     """Not a matter of course: see the note on pytest-xdist in pyproject.toml."""
     if request.config.getoption("loadgroup", False):
-        assert request.node.nodeid.endswith("@test_packaging")
+        assert request.node.nodeid.endswith("@unit/test_packaging")
 
 
 def test_every_pinned_package_that_is_installed_has_its_pinned_version():

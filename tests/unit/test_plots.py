@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from genlib import plots, rnn, text
-from genlib._backend import keras
+from genlib import plots, training
+from genlib.models import rnn, tokenizers
+from genlib.training.backend import keras
 
 words = st.lists(st.text("abλ道,", min_size=1, max_size=14), max_size=20)
 spaced = st.lists(st.sampled_from([" ", "\n", "  ", "\n\n"]), min_size=21, max_size=21)
@@ -95,10 +96,10 @@ def test_matrices_and_trends_are_pictures_with_alternative_text():
 
 @pytest.mark.backend
 def test_drafts_are_written_by_the_model_as_it_is_then_and_the_last_by_the_trained_one(capsys):
-    letters = text.CharTokenizer("abc\n")
+    letters = tokenizers.CharTokenizer("abc\n")
     model = rnn.LSTMModel(letters, 8, 4, context_length=8)
-    windows = text.Windows(letters.encode("abc\n" * 100), 8, 4)  # 12 steps
-    drafts = plots.Drafts(4, prompt="a", max_new_tokens=12, top_k=1)
+    windows = training.Windows(letters.encode("abc\n" * 100), 8, 4)  # 12 steps
+    drafts = training.Drafts(4, prompt="a", max_new_tokens=12, top_k=1)
     model.compile(optimizer=keras.optimizers.SGD(3.0))
     options = {"shuffle": False, "verbose": 0, "callbacks": [drafts]}
     model.fit(windows.stream(), epochs=2, **options)
@@ -116,7 +117,7 @@ class Talker:
 
 @given(st.integers(1, 9), st.integers(1, 60), st.integers(1, 30))
 def test_at_most_so_many_drafts_are_printed_and_one_at_the_end(epochs, steps, count):
-    drafts = plots.Drafts(count)
+    drafts = training.Drafts(count)
     drafts.set_model(Talker())
     drafts.set_params({"epochs": epochs, "steps": steps})
     drafts.on_train_begin()

@@ -6,7 +6,7 @@ import pytest
 
 from genlib import ROOT
 
-SOURCES = sorted((ROOT / "genlib").glob("*.py"))
+SOURCES = sorted((ROOT / "genlib").rglob("*.py"))
 EXECUTES = {
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen"),
     *("yaml.load", "yaml.unsafe_load", "marshal.loads", "shelve.open", "joblib.load"),
@@ -23,7 +23,7 @@ def keyword(call, name):
     return next((ast.unparse(k.value) for k in call.keywords if k.arg == name), None)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_module_unpickles_or_executes_what_it_is_given(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):

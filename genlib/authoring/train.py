@@ -1,0 +1,155 @@
+"""Train what ships in ``data/checkpoints``. ``make checkpoints`` (needs MNIST and Shakespeare).
+
+``python -m genlib.authoring.train [NAME…]`` trains some of them; a new classifier
+changes every FCD.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from genlib import UserError, metrics, training
+from genlib.data import checkpoints
+from genlib.data.images import load_images, to_model
+from genlib.data.texts import load_text
+from genlib.models import diffusion, gan, gpt, pixels, rnn, tokenizers, vae
+from genlib.runs.run import environment
+from genlib.training.backend import keras
+from genlib.training.batches import Batches
+from genlib.training.optimizers import Muon, warmup_cosine
+from genlib.training.optimizers import text_muon as muon
+
+
+def classifier(dataset, epochs):
+    """Train and publish ``classifier_<dataset>``, the judge of a dataset family."""
+    data, began = load_images(dataset), time.time()
+    model = metrics.train_classifier(data, epochs)
+    logits = np.asarray(model(to_model(data.test_images), training=False))
+    accuracy = float(np.mean(logits.argmax(-1) == data.test_labels))
+    print(f"classifier_{dataset}: accuracy {accuracy:.4f} on {len(data.test_images):,} test images")
+    _publish(model, f"classifier_{dataset}", data, began, {"accuracy": accuracy}, epochs=epochs)
+
+
+def best_gan(epochs=15, width=24, latent_dim=64):
+    """Train and publish ``gan_mnist``: lesson 02's recipe, longer."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "latent_dim": latent_dim, "width": width}
+    model = gan.build_gan(**parameters)
+    model.compile(optimizer=gan.PlayerAdam())
+    model.fit(Batches(data.images, 64).stream(), epochs=epochs, shuffle=False, verbose=2)
+    fcd, shares = metrics.evaluate(metrics.Judge(data), data, model.generate(5000, seed=1))
+    print(fcd, shares.round(2))
+    results = {"fcd": fcd.as_dict(), "class_shares": shares.tolist()}
+    _publish(model, "gan_mnist", data, began, results, parameters, epochs=epochs)
+
+
+def best_vae(epochs=40, width=16, latent_dim=32, batch_size=64, learning_rate=2e-3):
+    """Train and publish ``vae_mnist``: lesson 04's recipe, longer."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "latent_dim": latent_dim, "width": width}
+    model, batches = vae.build_vae(**parameters), Batches(data.images, batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
+    model.compile(optimizer=keras.optimizers.Adam(rate))
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    reconstruction, kl = model.elbo_terms(to_model(data.test_images))
+    fcd, _ = metrics.evaluate(metrics.Judge(data), data, model.generate(5000, seed=1))
+    results = {"elbo": -float((reconstruction + kl.sum(1)).mean()), "fcd": fcd.as_dict()}
+    print(results)
+    _publish(model, "vae_mnist", data, began, results, parameters, epochs=epochs)
+
+
+def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=64):
+    """Train and publish ``diffusion_mnist``, or, told labels, ``guided_mnist``.
+
+    Only the averaged network is published: it draws the samples.
+    """
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "num_classes": num_classes}
+    model = diffusion.build_diffusion(**parameters)
+    batches = Batches(data.images, batch_size, labels=data.labels if num_classes else None)
+    model.compile(optimizer=Muon(warmup_cosine(5e-3, epochs * len(batches)), adam_lr_ratio=0.4))
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    judge, labels = metrics.Judge(data), np.arange(5000) % 10 if num_classes else None
+    drawn = model.generate(5000, eta=1.0, labels=labels, seed=1)
+    results = {"fcd": metrics.evaluate(judge, data, drawn)[0].as_dict()}
+    if num_classes:
+        results["label_accuracy"] = float(np.mean(judge(drawn)[1] == labels))
+    print(results)
+    _publish(model.average, name, data, began, results, parameters, epochs=epochs)
+
+
+def best_pixels(epochs=1, batch_size=16):
+    """Train and publish ``pixels_mnist``, which reads each training image once."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "levels": 4, "patch": 2}
+    model = pixels.build_pixels(**parameters)
+    batches = pixels.PixelBatches(data.images, model.tokenizer, batch_size)
+    model.compile(optimizer=muon(1e-2, epochs * len(batches)), jit_compile=True)
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    fcd, _ = metrics.evaluate(metrics.Judge(data), data, model.generate(2000, seed=1))
+    nats = float(model.nats_per_image(data.test_images).mean())
+    results = {"nats_per_image": nats, "fcd": fcd.as_dict()}
+    print(results)
+    _publish(model, "pixels_mnist", data, began, results, parameters, epochs=epochs)
+
+
+def best_language_model(name, build, epochs, batch_size, tokenizer="characters", **sizes):
+    """Train and publish a model of Shakespeare: the recipes of lessons 08, 09 and 10, longer."""
+    data, began = load_text("shakespeare"), time.time()
+    tokenizer = tokenizers.TOKENIZERS[tokenizer](data.train + data.validation, vocab_size=512)
+    model = build(tokenizer, **sizes)
+    windows = training.Windows(tokenizer.encode(data.train), model.context_length, batch_size)
+    model.compile(optimizer=muon(1e-2, epochs * len(windows)), jit_compile=True)
+    model.fit(windows.stream(), epochs=epochs, shuffle=False, verbose=2)
+    bits = model.bits_per_character(data.validation, stride=model.context_length // 2)
+    results = {
+        "bits_per_character": bits,
+        "loss": float(model.cross_entropy(data.validation).mean()),
+    }
+    print(results)
+    _publish(model, name, data, began, results, model.get_config(), epochs=epochs)
+
+
+def _publish(model, name, data, began, results, parameters=None, epochs=None):
+    images = hasattr(data, "images")
+    checkpoints.publish(
+        model,
+        name,
+        dataset={"name": data.name, "sha256": data.sha256},
+        **({"shape": list(data.shape), "num_classes": len(data.class_names)} if images else {}),
+        parameters=parameters or {},
+        epochs=epochs,
+        metrics=results,
+        seconds=round(time.time() - began),
+        **environment(),
+    )
+
+
+RECIPES = {
+    "classifier_digits": lambda: classifier("digits", epochs=60),
+    "classifier_mnist": lambda: classifier("mnist", epochs=10),
+    "classifier_cifar10": lambda: classifier("cifar10", epochs=15),
+    "gan_mnist": best_gan,
+    "vae_mnist": best_vae,
+    "diffusion_mnist": best_diffusion,
+    "lstm_shakespeare": lambda: best_language_model(
+        "lstm_shakespeare", rnn.LSTMModel, epochs=6, batch_size=32, units=384, context_length=128
+    ),
+    "gpt_shakespeare": lambda: best_language_model(
+        "gpt_shakespeare", gpt.GPT, epochs=6, batch_size=16, context_length=256
+    ),
+    "gpt_pieces": lambda: best_language_model(
+        "gpt_pieces", gpt.GPT, epochs=6, batch_size=16, tokenizer="bpe", context_length=128
+    ),
+    "pixels_mnist": best_pixels,
+    "guided_mnist": lambda: best_diffusion("guided_mnist", num_classes=10),
+}
+
+if __name__ == "__main__":
+    keras.utils.set_random_seed(0)
+    try:
+        for recipe in sys.argv[1:] or RECIPES:
+            RECIPES[recipe]()
+    except (UserError, KeyError) as error:
+        sys.exit(f"{error}; there are {', '.join(RECIPES)}")

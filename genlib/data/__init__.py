@@ -1,0 +1,24 @@
+"""Images, texts and shipped checkpoints: where they come from, and what is done to them first."""
+
+from genlib.data.images import (
+    Images,
+    deduplicate,
+    from_model,
+    load_images,
+    split,
+    to_model,
+    to_uint8,
+)
+from genlib.data.texts import Text, load_text
+
+__all__ = [
+    "Images",
+    "Text",
+    "deduplicate",
+    "from_model",
+    "load_images",
+    "load_text",
+    "split",
+    "to_model",
+    "to_uint8",
+]

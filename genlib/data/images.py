@@ -1,0 +1,252 @@
+"""Real images and texts by name or by path: found, hash-checked, never unpickled.
+
+``load_images`` and ``load_text`` look in this order: a path that is given; ``$GENLIB_DATA``;
+``data/cache``; Keras's own cache; a download. ``GENLIB_OFFLINE=1`` never opens a socket.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from genlib import UserError, nearest
+from genlib.data.sources import (
+    ARRAYS,
+    DATASETS,
+    NotAtHand,
+    content_hash,
+    fetch,
+    find,
+    read_folder,
+    read_npz,
+    verify,
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset of images.
+
+    ``images`` and ``test_images`` are uint8 (N, height, width, channels), values 0 to 255;
+    ``labels`` and ``test_labels`` are int32 (N,), or None where the source has none. The test part
+    is the official one, or else the last fifth of each class in the source's own order.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    test_images: np.ndarray
+    test_labels: np.ndarray | None
+    class_names: tuple
+    source: str
+    licence: str
+    sha256: str
+
+    @property
+    def shape(self):
+        """(height, width, channels) of one image."""
+        return self.images.shape[1:]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __str__(self):
+        size = "×".join(str(side) for side in self.shape)
+        labels = f"{len(self.class_names)} classes" if self.class_names else "no labels"
+        return (
+            f"{self.name}: {len(self.images):,} training and {len(self.test_images):,} test images,"
+            f" {size}, {labels} (from {self.source})"
+        )
+
+    def take(self, limit):
+        """The same dataset with only the first ``limit`` training images (0 keeps all)."""
+        if not limit:
+            return self
+        labels = None if self.labels is None else self.labels[:limit]
+        return replace(self, images=self.images[:limit], labels=labels)
+
+
+def to_model(images):
+    """uint8 images, 0 to 255 → float32 in [-1, 1], the range of every model of the course."""
+    return images.astype("float32") / 127.5 - 1.0
+
+
+def from_model(images):
+    """Images in [-1, 1] (tensor or array) → float32 NumPy in [0, 1]."""
+    return np.clip((np.asarray(images, "float32") + 1.0) / 2.0, 0.0, 1.0)
+
+
+def to_uint8(images):
+    """Images in [0, 1] → uint8, 0 to 255."""
+    return np.round(np.clip(images, 0.0, 1.0) * 255).astype("uint8")
+
+
+def deduplicate(images):
+    """Return the indices, ascending, of the first occurrence of each distinct image."""
+    flat = images.reshape(len(images), -1)
+    _, first = np.unique(flat, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def split(images, fraction, seed=0):
+    """Split the indices of ``images`` into (rest, held out), equal images on the same side.
+
+    ``fraction``, between 0 and 1, is the share of the *distinct* images that is held out.
+    """
+    flat = images.reshape(len(images), -1)
+    _, group = np.unique(flat, axis=0, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(group.max() + 1)
+    held_out = np.isin(group, shuffled[: round(fraction * len(shuffled))])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def load_images(source="auto", image_size=0, channels=0):
+    """Load a dataset of images by name or by path.
+
+    source: a name of ``DATASETS``; a folder of images (its subfolders are classes); an ``.npz``
+        with ``images`` (and ``labels``) or ``x_train``, ``y_train``, ``x_test``, ``y_test``; or
+        "auto": MNIST where it is at hand or can be downloaded, else the bundled digits.
+    image_size: resize to this many pixels square; 0 keeps the size.
+    channels: 1 converts to grey, 3 to colour; 0 keeps them.
+
+    Returns ``Images``. Raises ``UserError``, one sentence, for anything that cannot be loaded.
+    """
+    if image_size < 0 or channels not in (0, 1, 3):
+        raise UserError(
+            f"image_size={image_size} and channels={channels} do not fit: image_size is 0 (keep) or"
+            " a number of pixels, channels 0 (keep), 1 (grey) or 3 (colour)."
+        )
+    path = Path(str(source)).expanduser()
+    if source == "auto":
+        data = _auto()
+    elif source in DATASETS:
+        data = _by_name(source)
+    elif os.path.isdir(path):
+        arrays, classes = read_folder(path, image_size, channels)
+        data = replace(
+            _from_arrays(f"{path.name}/", arrays, f"folder {path.name}"), class_names=classes
+        )
+    elif os.path.isfile(path) and path.suffix == ".npz":
+        data = _from_arrays(path.name, read_npz(path), path.name)
+    else:
+        raise UserError(
+            f"dataset {str(source)!r} is no known name ({', '.join(DATASETS)}, auto), no folder of "
+            f"images and no .npz file.{nearest(source, [*DATASETS, 'auto'])}"
+        )
+    images, test_images = (
+        _resize(part, image_size, channels) for part in (data.images, data.test_images)
+    )
+    return replace(data, images=images, test_images=test_images)
+
+
+def _auto():
+    try:
+        return _by_name("mnist")
+    except NotAtHand as error:
+        print(f"▶ MNIST is not at hand ({error.why}). Using the bundled 8×8 digits instead.")
+        return _by_name("digits")
+
+
+def _by_name(name):
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()  # values 0 to 16
+        arrays = {"images": np.round(bunch.images * 255 / 16).astype("uint8")}
+        return _from_arrays(name, arrays | {"labels": bunch.target}, "scikit-learn")
+    path = find(name) or fetch(name)
+    arrays = read_npz(path)
+    verify(name, path, arrays)
+    return _from_arrays(name, arrays, path.name)
+
+
+def _from_arrays(name, arrays, source):
+    keys = ARRAYS if "x_train" in arrays else ("images", "labels", "test_images", "test_labels")
+    images, labels, test_images, test_labels = (arrays.get(key) for key in keys)
+    if images is None:
+        raise UserError(
+            f"{source} holds {sorted(arrays)}, but neither 'images' nor 'x_train'; save the images "
+            "under one of these names."
+        )
+    sha256 = content_hash(array for array in arrays.values())
+    images, labels = _check_images(images, source), _check_labels(labels, len(images), source)
+    if test_images is None:
+        train, test = _last_fifth(np.zeros(len(images), int) if labels is None else labels)
+        if labels is not None and set(labels[test]) - set(labels[train]):
+            raise UserError(f"{source} needs at least 2 images of each class: some have only one.")
+        test_images, test_labels = images[test], None if labels is None else labels[test]
+        images, labels = images[train], None if labels is None else labels[train]
+    else:
+        test_images = _check_images(test_images, source)
+        if test_images.shape[1:] != images.shape[1:]:
+            raise UserError(
+                f"the training images in {source} are {images.shape[1:]}, its test images "
+                f"{test_images.shape[1:]} (height, width, channels); make them equal."
+            )
+        test_labels = _check_labels(test_labels, len(test_images), source)
+    known = DATASETS.get(name, {})
+    classes = known.get("classes") or (
+        () if labels is None else tuple(str(i) for i in range(labels.max() + 1))
+    )
+    parts = (images, labels, test_images, test_labels)
+    return Images(name, *parts, classes, source, known.get("licence", "your own"), sha256)
+
+
+def _last_fifth(labels):
+    """The last fifth of each class is the test part, in the source's own order: neighbours in a
+    file (one writer, one film) resemble each other, so a random split would leak."""
+    test = np.concatenate(
+        [
+            np.flatnonzero(labels == c)[-max(1, np.sum(labels == c) // 5) :]
+            for c in np.unique(labels)
+        ]
+    )
+    return np.setdiff1d(np.arange(len(labels)), test), np.sort(test)
+
+
+def _check_images(images, source):
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or len(images) < 10:
+        raise UserError(
+            f"the images in {source} have shape {images.shape}; at least 10 images are needed, of "
+            "shape (N, height, width), (N, height, width, 1) or (N, height, width, 3)."
+        )
+    if images.dtype == np.uint8:
+        return images
+    low, high = np.min(images), np.max(images)
+    if not (np.issubdtype(images.dtype, np.floating) and low >= 0 and high <= 1):
+        raise UserError(  # NaN fails the comparison too
+            f"the images in {source} are {images.dtype} from {low} to {high}; give uint8 from 0 to "
+            "255, or floats from 0 to 1 without NaN."
+        )
+    return to_uint8(images)
+
+
+def _check_labels(labels, count, source):
+    if labels is None:
+        return None
+    labels = np.asarray(labels).reshape(-1)
+    if len(labels) != count or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise UserError(
+            f"the labels in {source} do not fit: one whole number from 0 up is needed for each of "
+            f"the {count} images."
+        )
+    return labels.astype("int32")
+
+
+def _resize(images, image_size, channels):
+    """Resize to square images and convert their colours, with Pillow."""
+    height, width, depth = images.shape[1:]
+    size = (image_size, image_size) if image_size else (width, height)
+    if size == (width, height) and channels in (0, depth):
+        return images
+    mode = "L" if (channels or depth) == 1 else "RGB"
+    squeezed = images[..., 0] if depth == 1 else images
+    resized = [
+        Image.fromarray(image).convert(mode).resize(size, Image.Resampling.LANCZOS)
+        for image in squeezed
+    ]
+    return np.stack([np.atleast_3d(np.asarray(image)) for image in resized])

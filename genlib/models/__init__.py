@@ -1,0 +1,1 @@
+"""The models: a family a module, and the blocks, samplers and decoders that they share."""

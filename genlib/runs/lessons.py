@@ -1,0 +1,204 @@
+"""Run a lesson, or all of them, through papermill: parameters in, a run folder out."""
+
+import contextlib
+import html
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from genlib import ROOT, UserError, nearest, quiet_stderr
+from genlib.files import unwritable, write
+from genlib.runs.run import gpus
+from genlib.runs.params import coerce, declared, unknown
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+class LessonFailed(RuntimeError):
+    """A lesson broke while it ran. The message is one sentence and says where to look.
+
+    started: whether one of its cells had run; where none had, it is worth another try.
+    """
+
+    def __init__(self, message, started=True):
+        super().__init__(message)
+        self.started = started
+
+
+def lessons():
+    """{name: path} of all lessons, in the order of their numbers."""
+    return {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def find_lesson(name):
+    """Return a lesson's path by its name ("02_gan") or its number ("02")."""
+    known = lessons()
+    matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
+    if not matches:
+        raise UserError(
+            f"there is no lesson {name!r} (there are {', '.join(known)}).{nearest(name, known)}"
+        )
+    return matches[0]
+
+
+def preset_values(path, preset):
+    """The parameters that a preset, "quick" or "gpu", gives a lesson."""
+    file = NOTEBOOKS / "params" / preset / f"{path.stem}.yaml"
+    return yaml.safe_load(file.read_text()) or {}
+
+
+def refuse_without_gpu(where):
+    """Raise ``UserError`` if one of the places where lessons are to run, {name: its GPUs}, has no
+    GPU."""
+    for name, found in where.items():
+        if not found:
+            raise UserError(
+                f"--preset gpu needs a GPU and the backend sees none on {name}; leave the preset "
+                "out, or see `genlib doctor` and the README's section on GPUs."
+            )
+
+
+def merged(path, values=None, preset=None):
+    """The parameters that a lesson gets, {name: value}: ``values`` win over the preset's.
+
+    Raises ``UserError`` for a name that the lesson does not have, and a value out of its range.
+    """
+    known = declared(path)
+    given = (preset_values(path, preset) if preset else {}) | (values or {})
+    for name in given:
+        if name not in known:
+            raise unknown(name, known)
+    return {n: coerce(n, v, known[n].kind, known[n].allowed) for n, v in given.items()}
+
+
+def run_lesson(name, values=None, preset=None, run_dir=None, progress=True, timeout=None):
+    """Execute a lesson and return its run folder, with the executed ``lesson.ipynb`` inside.
+
+    values: {parameter: value}, which win over the preset's. run_dir: the folder, by default
+    ``runs/<lesson>`` or ``runs/<preset>/<lesson>``. progress: show a bar with the last line that
+    the lesson printed. timeout: seconds that it may take. A user's mistake leaves no notebook.
+
+    Raises ``UserError`` for a wrong name or value, ``LessonFailed`` for anything else.
+    """
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    from genlib.runs import execution
+
+    path = find_lesson(name)
+    given = merged(path, values, preset)
+    if preset == "gpu":
+        refuse_without_gpu({"this machine": gpus()})
+    run_dir = run_dir or given.get("run_dir") or ROOT / "runs" / (preset or "") / path.stem
+    folder = Path(run_dir).expanduser().absolute()
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "lesson.ipynb"
+        try:
+            # A kernel started from a kernel must not write into the outer one's output.
+            with contextlib.nullcontext() if progress else quiet_stderr():
+                execution.execute(path, output, given | {"run_dir": str(folder)}, progress, timeout)
+        except PapermillExecutionError as error:
+            if error.ename in ("UserError", "NotAtHand"):
+                raise UserError(error.evalue) from None
+            why = f"failed in cell {error.cell_index}: {error.ename}: {error.evalue}."
+        except CellTimeoutError:
+            why = f"ran past its time-out of {timeout:g} s; raise it, or lower epochs or limit."
+        except DeadKernelError:
+            why = (
+                "lost its kernel: it was killed, probably out of memory; lower batch_size, width "
+                "or limit."
+            )
+        except RuntimeError as error:  # of jupyter_client, while the kernel starts
+            why = f"could not start a kernel ({error}); run it again."
+        except OSError as error:
+            raise unwritable(output, error) from None
+        else:
+            (folder / "failed.ipynb").unlink(missing_ok=True)
+            _keep(output, folder / "lesson.ipynb")
+            return folder
+        where = _keep(output, folder / "failed.ipynb")
+        raise LessonFailed(f"{path.stem} {why} The notebook up to there: {where}", _has_run(output))
+
+
+def _keep(notebook, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write(target, notebook.read_bytes())
+    return target
+
+
+def _has_run(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return any(cell.get("execution_count") for cell in cells)
+
+
+def describe(name):
+    """A lesson's parameters as lines of text: name, type, default, help."""
+    path = find_lesson(name)
+    rows = [
+        (f"{n}: {p.kind.__name__} = {json.dumps(p.default)}", p.help)
+        for n, p in declared(path).items()
+    ]
+    width = max(len(left) for left, _ in rows)
+    lines = [f"{left:{width}}  {right}" for left, right in rows]
+    return "\n".join([f"The parameters of {path.stem} (-p NAME VALUE):", *lines])
+
+
+def run_all(preset=None, values=None, run_dir=None, timeout=None):
+    """Run every lesson, print a table, write ``index.html``. Returns the number that failed.
+    timeout: seconds that each may take."""
+    folder = Path(run_dir or ROOT / "runs" / (preset or "default")).expanduser().absolute()
+    table = []
+    for name in lessons():
+        started = time.perf_counter()
+        try:
+            run_lesson(name, values, preset, folder / name, timeout=timeout)
+            result = headline(folder / name)
+        except (UserError, LessonFailed) as error:
+            result = f"FAILED: {error}"
+        table.append((name, time.perf_counter() - started, result))
+    print(f"\n{'lesson':24}{'seconds':>8}  result")
+    for name, seconds, result in table:
+        print(f"{name:24}{seconds:8.1f}  {result}")
+    print(f"\nThe lessons and their pictures: {_page(folder, table)}")
+    return sum(result.startswith("FAILED") for _, _, result in table)
+
+
+def headline(folder):
+    """One line on a run folder's result: its headline metric and the dataset."""
+    record = json.loads((folder / "metrics.json").read_text())
+    value = record["metrics"][record["headline"]]
+    if isinstance(value, dict):
+        floor = "" if value["floor"] is None else f"floor {value['floor']:.2f}, "
+        said = f"{value['value']:.4g} ({floor}n = {value['n']:,})"
+    else:
+        said = f"{value:.4g}"
+    dataset = record["dataset"]["name"]
+    return f"{record['headline']} {said}" + (f" on {dataset}" if dataset != "none" else "")
+
+
+def _page(folder, table):
+    """Write ``index.html``: each lesson, its result, its pictures, and itself as a page."""
+    from nbconvert import HTMLExporter
+
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Executed lessons</title><style>"
+        "body{font:16px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+        "img{max-height:220px;max-width:100%;margin:4px}</style><h1>Executed lessons</h1>"
+    ]
+    for name, seconds, result in table:
+        parts.append(f"<h2>{name}</h2><p>{seconds:.1f} s. {html.escape(result)}")
+        notebook = folder / name / "lesson.ipynb"
+        if result.startswith("FAILED") or not notebook.exists():
+            continue
+        body, _ = HTMLExporter().from_filename(str(notebook))
+        notebook.with_suffix(".html").write_text(body, encoding="utf-8")
+        parts.append(f' · <a href="{name}/lesson.html">read the lesson</a></p>')
+        for image in sorted((folder / name / "figures").glob("*.*")):
+            alt = html.escape(image.stem.replace("_", " "))
+            parts.append(f'<img src="{name}/figures/{image.name}" alt="{alt}" title="{alt}">')
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text("\n".join(parts), encoding="utf-8")
+    return folder / "index.html"

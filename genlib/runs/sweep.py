@@ -1,0 +1,435 @@
+"""Many runs of one lesson: planned, run on Dask, recorded as they end, and taken up again.
+
+A sweep's folder holds ``sweep.json`` (what is swept), ``sweep.jsonl`` (a line for each run that has
+ended), ``runs/`` (their folders) and, in the end, a table, a figure and a page.
+"""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from genlib import ROOT, UserError
+from genlib.runs import cluster
+from genlib.runs import lessons
+from genlib.files import lock, unwritable, write
+from genlib.runs.run import gpus
+from genlib.runs.params import coerce, declared, unknown
+
+SCHEMA = 1
+MOST = 100_000  # runs of one sweep
+_ORPHAN = 3600  # seconds to wait for a run that goes on though its sweep was killed
+_THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they may start
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep: the name of its folder, and the values of what is swept and of ``seed``."""
+
+    name: str
+    values: dict
+
+
+def plan(lesson, grid=None, random=None, n_random=0, seeds=1, seed=None):
+    """List the runs of a sweep: each value of ``grid`` with each other's, with each draw, and with
+    each seed, which varies fastest.
+
+    lesson: its name. grid: {parameter: values}. random: {parameter: (low, high) or (low, high,
+    "log")}: the parameters are drawn together, n_random times, the same at each call. seeds: how
+    many; seed: the first of them, None for the lesson's own. Returns a list of ``Planned``.
+
+    Raises ``UserError`` for a parameter or value that the lesson does not have, and too many runs.
+    """
+    known, grid, random = declared(lessons.find_lesson(lesson)), dict(grid or {}), random or {}
+    for name in (*grid, *random):
+        if name not in known:
+            raise unknown(name, known)
+        if name in ("run_dir", "resume") or (name == "seed" and (seeds != 1 or name in random)):
+            raise UserError(f"{name} cannot be swept here; leave it out (--seeds gives seeds).")
+        if name in grid and name in random:
+            raise UserError(f"{name} is in the grid and drawn at random; choose one of the two.")
+    seeds = coerce("seeds", seeds, int, (1, MOST))
+    n_random = coerce("the number of draws", n_random, int, (1, MOST) if random else (0, 0))
+    if "seed" in known:
+        first = known["seed"].default if seed is None else seed
+        grid["seed"] = grid.pop("seed", range(first, first + seeds))  # to the end
+    elif seeds != 1:
+        raise UserError(f"{lesson} has no parameter seed, so it has one run; leave seeds out.")
+    axes = [[{name: _typed(known, name, v)} for v in grid[name]] for name in grid]
+    axes.insert(-1, _draws(known, random, n_random))
+    count = math.prod(map(len, axes))
+    if not 1 <= count <= MOST:
+        raise UserError(f"this makes {count:,} runs; a sweep has 1 to {MOST:,}.")
+    points = [dict(i for part in point for i in part.items()) for point in itertools.product(*axes)]
+    return list({(run := Planned(_name(values), values)).name: run for values in points}.values())
+
+
+def _typed(known, name, value):
+    return coerce(name, value, known[name].kind, known[name].allowed)
+
+
+def _draws(known, random, n):
+    rng, columns = np.random.default_rng(0), {}
+    for name, (low, *rest) in random.items():
+        kind, wrong = known[name].kind, ":".join(map(str, (low, *rest)))
+        if kind not in (int, float):
+            raise UserError(f"{name} is no number, so nothing is drawn for it; use --grid.")
+        wrong = UserError(
+            f"{name}={wrong} is no range: give low:high, or low:high:log with low above 0."
+        )
+        if not rest or rest[1:] not in ([], ["log"]):
+            raise wrong
+        low, high, scale = _typed(known, name, low), _typed(known, name, rest[0]), rest[1:]
+        if not low < high or (scale and low <= 0):
+            raise wrong
+        if scale:
+            column = np.exp(rng.uniform(math.log(low), math.log(high), n))
+        else:
+            column = rng.uniform(low, high + (kind is int), n)
+        columns[name] = [
+            min(int(v if not scale else round(v)), high) if kind is int else float(f"{v:.8g}")
+            for v in column
+        ]
+    return [
+        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+    ] or [{}]
+
+
+def _name(values):
+    """A folder's name that tells the values, and is valid on every disk."""
+    said = ",".join(f"{name}={value}" for name, value in values.items())
+    name = re.sub(r"[^\w.,=+-]", "_", said, flags=re.ASCII)[:120]
+    if name != said:  # what was replaced or cut may have told two runs apart
+        name += "-" + hashlib.sha256(said.encode()).hexdigest()[:8]
+    return name
+
+
+def read(folder):
+    """Read a sweep's folder: the content of ``sweep.json``, and {name: the last line} of its runs.
+
+    Raises ``UserError`` for a folder that holds no sweep.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"schema {about['schema']!r}, not {SCHEMA}")
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} is no sweep: it has no sweep.json; give a folder that `genlib sweep` left."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'sweep.json'} is not as a sweep writes it ({error}); start the sweep again "
+            "in another folder."
+        ) from None
+    lines = {}
+    path = folder / "sweep.jsonl"
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith(b"\n"):  # else the process was killed while it wrote
+            try:
+                ended = json.loads(line)
+                lines[ended["run"]] = ended
+            except (ValueError, KeyError, TypeError):
+                continue  # a damaged line: the run's own folder says whether it is done
+    return about, lines
+
+
+def finished(folder, values):
+    """The SHA-256 of a run's ``metrics.json`` if it ran to its end with ``values``, else None."""
+    try:
+        content = (folder / "metrics.json").read_bytes()
+        parameters = json.loads(content)["parameters"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    same = all(parameters.get(name) == value for name, value in values.items())
+    whole = same and (folder / "lesson.ipynb").is_file()
+    return hashlib.sha256(content).hexdigest() if whole else None
+
+
+class Sweep:
+    """A planned sweep and its folder. ``runs``: all of them; ``done()``: {name: line} of those that
+    have ended well, as their folders still show.
+
+    lesson, grid, random, n_random, seeds: see ``plan``. preset, values: the parameters of all runs.
+    folder: by default ``runs/sweeps/<lesson>``; what an earlier call left there is taken up.
+    Raises ``UserError`` for a mistake in these, and for a folder that holds another sweep.
+    """
+
+    def __init__(
+        self, lesson, grid=None, random=None, n_random=0, seeds=1, preset=None, values=None,
+        folder=None,
+    ):  # fmt: skip
+        path = lessons.find_lesson(lesson)
+        for name in {*(grid or {}), *(random or {})} & set(values or {}):
+            raise UserError(f"{name} is swept and also given one value; choose one of the two.")
+        self.lesson, self.values = path.stem, lessons.merged(path, values, preset)
+        if self.values.pop("run_dir", ""):
+            raise UserError("run_dir is each run's own in a sweep; give the sweep's by --run-dir.")
+        self.values.pop("resume", None)
+        self.runs = plan(path.stem, grid, random, n_random, seeds, self.values.pop("seed", None))
+        swept = [name for name in self.runs[0].values if name != "seed"]
+        self.values = {name: v for name, v in self.values.items() if name not in swept}
+        self.folder = Path(folder or ROOT / "runs" / "sweeps" / path.stem).expanduser().absolute()
+        self.about = {
+            "schema": SCHEMA,
+            "lesson": path.stem,
+            "code": _code(path),
+            "preset": preset,
+            "values": self.values,
+            "swept": swept,
+        }
+        if (self.folder / "sweep.json").exists():
+            self._refuse_another(read(self.folder)[0])
+        elif self.folder.exists() and not self._is_free():
+            raise UserError(f"{self.folder} holds other files; give a new folder by --run-dir.")
+
+    def _is_free(self):
+        folder = self.folder
+        return folder.is_dir() and all(file.name == ".lock" for file in folder.iterdir())
+
+    def _refuse_another(self, there):
+        for key, what in (
+            ("lesson", "another lesson"),
+            ("code", "another version of this lesson's code"),
+            ("preset", "another preset"),
+            ("values", "other parameters"),
+        ):
+            if there.get(key) != self.about[key]:
+                raise UserError(
+                    f"{self.folder} holds a sweep of {what}; give a new folder by --run-dir, or "
+                    "delete that one."
+                )
+
+    def run_folder(self, name):
+        """The folder of the run ``name``."""
+        return self.folder / "runs" / name
+
+    def done(self):
+        """{name: its line in ``sweep.jsonl``} of the runs that ended well and are still whole."""
+        if not (self.folder / "sweep.json").exists():
+            return {}
+        found, (_, lines) = {}, read(self.folder)
+        for run in self.runs:
+            digest = finished(self.run_folder(run.name), self.values | run.values)
+            line = lines.get(run.name, {})
+            if digest and line.get("sha256") == digest:
+                found[run.name] = line
+        return found
+
+    def execute(self, jobs=None, scheduler=None, progress=True, timeout=None):
+        """Run what is not done. Returns {name: line} of all runs that have ended, failed ones too.
+
+        jobs: local processes at once, None for as many as the machine has cores and memory for.
+        scheduler: the address of a Dask scheduler, instead. timeout: seconds for each run.
+        """
+        if scheduler is not None and jobs is not None:
+            raise UserError("--jobs is for this machine; a cluster at --scheduler has its own.")
+        jobs = coerce("jobs", cluster.default_jobs() if jobs is None else jobs, int, (1, 1024))
+        todo = len(self.runs) - len(self.done())
+        with contextlib.ExitStack() as stack:
+            connected = cluster.connected(min(jobs, todo), scheduler) if todo else None
+            client = stack.enter_context(connected) if todo else None
+            if client and self.about["preset"] == "gpu":
+                lessons.refuse_without_gpu(client.run(gpus))
+            ended, todo = self._begin(stack)
+            said = _Progress(self.lesson, len(self.runs), len(ended), progress)
+            stack.callback(said.close)
+            for name, line in self._outcomes(client, todo, scheduler is None, timeout):
+                ended[name] = line
+                _append(self.folder / "sweep.jsonl", line)
+                said.tell(line)
+        return ended
+
+    def _begin(self, stack):
+        """Take hold of the folder. Returns {name: line} of what is done, and the other runs."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
+        stack.callback(lock(self.folder, wait=0).release)
+        write(self.folder / "sweep.json", json.dumps(self.about, indent=1) + "\n")
+        _mend(self.folder / "sweep.jsonl")
+        ended, lines = self.done(), read(self.folder)[1]
+        todo = [run for run in self.runs if run.name not in ended]
+        for run in todo:
+            if lines.get(run.name, {}).get("sha256"):  # its result is no longer what it was
+                (self.run_folder(run.name) / "metrics.json").unlink(missing_ok=True)
+        return ended, todo
+
+    def _outcomes(self, client, todo, local, timeout):
+        if not todo:
+            return
+        planned, at_once = {run.name: run for run in todo}, cluster.share(client)
+        parent = os.getpid() if local else None
+        tasks = {
+            f"{self.folder}/{run.name}": (
+                *(run.name, self.lesson, self.values, run.values),
+                *(str(self.run_folder(run.name)), at_once, parent, timeout),
+            )
+            for run in todo
+        }
+        for key, line in cluster.outcomes(client, _run, tasks):
+            name = key.rsplit("/", 1)[1]
+            values = planned[name].values
+            if isinstance(line, Exception):
+                line = _line(name, values, error=_sentence(line))
+            elif not line["error"] and not finished(self.run_folder(name), values):
+                raise UserError(
+                    f"the workers do not write to the {self.folder} that this machine sees; give "
+                    "a folder on a disk that all share by --run-dir."
+                )
+            yield name, line
+
+
+def _run(name, lesson, fixed, values, folder, at_once, parent, timeout):
+    """On a worker: one run, in a kernel of its own. Returns its line of ``sweep.jsonl``.
+
+    parent: the process of the sweep, where it is this worker's; None on another's cluster.
+    """
+    folder = Path(folder)
+    if parent is not None:
+        cluster.die_with(parent)
+    # The worker of a sweep that was killed may be at this run, or its kernel alone.
+    guard = folder.with_name(f".{folder.name}")
+    guard.mkdir(parents=True, exist_ok=True)
+    held = lock(guard, _ORPHAN)
+    try:
+        return _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout)
+    finally:
+        held.release()
+
+
+def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
+    given, began = fixed | values, time.monotonic()
+    if folder.exists():
+        lock(folder, _ORPHAN).release()
+    if not finished(folder, given):
+        threads = str(cluster.threads(at_once, local=parent is not None))
+        os.environ.update(dict.fromkeys(_THREADS, threads))  # the kernel inherits it
+        resumes = "resume" in declared(lessons.find_lesson(lesson))
+        if resumes and any((folder / "checkpoints").glob("*")):
+            given = given | {"resume": True}
+        for another_try in (True, False):
+            try:
+                lessons.run_lesson(lesson, given, None, folder, progress=False, timeout=timeout)
+            except (UserError, lessons.LessonFailed) as error:
+                if another_try and not getattr(error, "started", True):
+                    continue
+                took = round(time.monotonic() - began, 2)
+                return _line(name, values, took, error=str(error))
+            break
+    record = json.loads((folder / "metrics.json").read_bytes())
+    return _line(name, values, record["seconds"], finished(folder, fixed | values) or "")
+
+
+def _line(name, values, seconds=0.0, sha256="", error=""):
+    status = "failed" if error else "done"
+    line = {"run": name, "status": status, "values": values, "seconds": seconds}
+    return line | {"error": error, "sha256": sha256}
+
+
+def _sentence(error):
+    if type(error).__name__ == "KilledWorker":
+        return "its worker died four times while it ran, probably out of memory."
+    return f"its worker could not run it ({type(error).__name__}: {error})."
+
+
+def _code(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def _append(path, line):
+    try:
+        with path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def _mend(path):
+    """Cut off a last line that was not written whole, so that the next one begins a line."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        write(path, content[: content.rfind(b"\n") + 1])
+
+
+class _Progress:
+    """A live line in a terminal; elsewhere some twenty lines in all, and each failure."""
+
+    def __init__(self, lesson, total, done, shown):
+        self.live = shown and sys.stderr.isatty()
+        self.shown, self.failed = shown, 0
+        self.every = max(1, (total - done) // 20)
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=lesson,
+            file=sys.stderr if self.live else io.StringIO(),
+            bar_format="{desc}: {n_fmt} of {total_fmt} runs{postfix}, about {remaining} left",
+        )
+
+    def tell(self, line):
+        self.failed += line["status"] == "failed"
+        if self.failed:
+            self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
+        self.bar.update(1)
+        if self.shown and line["error"]:
+            self.bar.write(f"✗ {line['run']}: {line['error']}", file=sys.stdout)
+        if self.shown and not self.live and self.bar.n % self.every == 0:
+            print(self.bar, flush=True)
+
+    def close(self):
+        self.bar.close()
+
+
+def outline(planned, most=10):
+    """A planned ``Sweep`` in words: its number of runs, how many are done, the first ``most``."""
+    done, count = planned.done(), len(planned.runs)
+    lines = [f"{count:,} runs of {planned.lesson}, {len(done):,} of them done: {planned.folder}"]
+    lines += [f"  {run.name}{'  (done)' * (run.name in done)}" for run in planned.runs[:most]]
+    return "\n".join(lines + [f"  … and {count - most:,} more"] * (count > most))
+
+
+def conclude(planned, lines):
+    """Write the table, the figure and the page of what ``execute`` returned; say where they are."""
+    from genlib.runs import aggregate
+
+    failed = sum(line["status"] == "failed" for line in lines.values())
+    if failed == len(lines):
+        return f"All {failed:,} runs failed; {planned.folder / 'sweep.jsonl'} has the reasons."
+    aggregate.write_all(planned.folder)
+    table = aggregate.to_text(aggregate.read(planned.folder))
+    also = f"{failed:,} failed; the same command tries them again.\n" if failed else ""
+    return f"{table}\n{also}The runs and their samples: {planned.folder / 'index.html'}"
+
+
+def sweep(
+    lesson, grid=None, random=None, n_random=0, seeds=1, preset=None, values=None, folder=None,
+    jobs=None, scheduler=None, progress=True, timeout=None,
+):  # fmt: skip
+    """Plan a sweep, run what of it is not done, and write its table, figure and page.
+
+    The arguments are those of ``Sweep`` and ``Sweep.execute``. Returns the sweep's folder.
+    """
+    planned = Sweep(lesson, grid, random, n_random, seeds, preset, values, folder)
+    conclude(planned, planned.execute(jobs, scheduler, progress, timeout))
+    return planned.folder

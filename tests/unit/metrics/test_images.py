@@ -1,0 +1,297 @@
+"""Quality metrics equal their closed forms, and their intervals cover what they claim to."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+
+from genlib import UserError, data, metrics, runs
+from genlib.data import checkpoints
+
+
+def gaussian(seed, d):
+    """A mean (d,) and a covariance (d, d) at random."""
+    rng = np.random.default_rng(seed)
+    root = rng.standard_normal((d, d + 2))
+    return rng.standard_normal(d), root @ root.T / d
+
+
+def features(seed, n=100, d=3, shift=0.0):
+    cloud = np.random.default_rng(seed).standard_normal((n, d))
+    cloud[:, 0] += shift
+    return cloud
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10))
+def test_frechet_distance_equals_the_closed_form_for_independent_gaussians(seed, d):
+    rng = np.random.default_rng(seed)
+    (m1, m2), (s1, s2) = rng.standard_normal((2, d)), rng.uniform(0, 3, (2, d))
+    distance = metrics.frechet_distance(m1, np.diag(s1**2), m2, np.diag(s2**2))
+    assert distance == pytest.approx(np.sum((m1 - m2) ** 2) + np.sum((s1 - s2) ** 2), abs=1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10))
+def test_frechet_distance_equals_the_formula_with_a_matrix_square_root(seed, d):
+    (m1, c1), (m2, c2) = gaussian(seed, d), gaussian(seed + 1, d)
+    expected = np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * np.real(sqrtm(c1 @ c2)))
+    assert metrics.frechet_distance(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10))
+def test_frechet_distance_is_symmetric_and_zero_only_for_equals(seed, d):
+    one, two = gaussian(seed, d), gaussian(seed + 1, d)
+    there, back = metrics.frechet_distance(*one, *two), metrics.frechet_distance(*two, *one)
+    assert there == pytest.approx(back, rel=1e-6) and there > 1e-3
+    assert metrics.frechet_distance(*one, *one) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_is_a_real_number_for_singular_covariances():
+    flat = np.diag([1.0, 0.0])
+    assert metrics.frechet_distance(np.zeros(2), flat, np.zeros(2), flat[::-1, ::-1]) == 2.0
+
+
+def test_fcd_is_the_distance_of_the_moments_and_its_floor_that_of_the_real_images():
+    real, drawn, other = features(0), features(1, shift=2), features(2)
+    result = metrics.fcd(real, drawn, other, by="me")
+
+    def distance(a, b):
+        return metrics.frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+
+    assert result.value == distance(real, drawn) and result.floor == distance(real, other)
+    assert result.n == 100 and result.by == "me"
+    low, high = result.interval
+    assert low < result.value < high and result.floor < low
+    assert all(f"{number:.2f}" in str(result) for number in (result.value, result.floor, low, high))
+
+
+def test_fcd_repeats_with_its_seed():
+    clouds = features(0), features(1, shift=1), features(2)
+    first, second, third = (metrics.fcd(*clouds, "me", seed=s).interval for s in (1, 1, 2))
+    assert first == second != third
+
+
+@pytest.mark.parametrize("d, n", [(2, 200), (8, 100)])
+def test_the_interval_covers_the_expected_value_about_as_often_as_it_claims(d, n):
+    # The expected value of the estimate at this n, by its mean over all repetitions. Percentiles
+    # that are not moved back to the estimate would cover it far less often at d = 8.
+    results = []
+    for seed in range(60):
+        clouds = features([seed, 1], n, d), features([seed, 2], n, d, shift=1), features(0, n, d)
+        results.append(metrics.fcd(*clouds, "me", bootstrap=50, seed=seed))
+    low, high = np.transpose([result.interval for result in results])
+    expected = np.mean([result.value for result in results])
+    assert np.mean((low <= expected) & (expected <= high)) >= 0.85
+    assert np.mean(high - low) < 2.5  # not by being endless
+
+
+def test_a_result_without_a_floor_is_printed_and_stored_without():
+    result = runs.Result("bits per character", 1.5, 1234, None, (1.4, 1.6), "me")
+    assert str(result) == "bits per character 1.50  (95% interval 1.40 to 1.60; n = 1,234; by me)"
+    stored = json.loads(json.dumps(result.as_dict()))
+    assert stored["floor"] is None and stored["value"] == 1.5 and stored["interval"] == [1.4, 1.6]
+
+
+def test_a_small_result_is_printed_with_the_digits_that_mean_something():
+    result = runs.Result("KID", 0.01234, 100, 0.0001, (0.0120, 0.0127), "me")
+    assert str(result).startswith("KID 0.0123  (95% interval 0.0120 to 0.0127; floor 0.0001")
+
+
+# KID, inception score, class coverage
+
+
+def direct_mmd(x, y):
+    """Squared MMD by its definition, without the pairs (i, i): a double sum."""
+    total, n = 0.0, len(x)
+
+    def k(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    for i in range(n):
+        for j in set(range(n)) - {i}:
+            total += k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i])
+    return total / n / (n - 1)
+
+
+@pytest.mark.parametrize("chunk", [7, 200])
+def test_kid_equals_a_direct_double_sum(chunk):
+    x, y, other = features(0, 30), features(1, 30, shift=1), features(2, 30)
+    assert metrics.squared_mmd(x, y, chunk)[0] == pytest.approx(direct_mmd(x, y), rel=1e-4)
+    result = metrics.kid(x, y, other, "me")
+    assert result.value == pytest.approx(direct_mmd(x, y), rel=1e-4)
+    assert result.floor == pytest.approx(direct_mmd(x, other), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_kid_is_unbiased_and_its_standard_error_is_the_spread_of_its_values(shift):
+    pairs = [(features([s, 1], 40), features([s, 2], 40, shift=shift)) for s in range(400)]
+    values, errors = np.transpose([metrics.squared_mmd(*pair) for pair in pairs])
+    # The expected value, from two clouds so large that their own error does not matter.
+    expected = metrics.squared_mmd(features(1, 4000), features(2, 4000, shift=shift))[0]
+    assert values.mean() == pytest.approx(expected * (shift > 0), abs=4 * values.std() / 20 + 0.01)
+    assert errors.mean() == pytest.approx(values.std(), rel=0.35)
+    if not shift:
+        assert (values < 0).any()
+
+
+def test_the_inception_score_of_one_hot_predictions_is_the_number_of_classes():
+    certain = np.tile(np.eye(5), (20, 1))
+    result = metrics.inception_score(certain, certain, "me")
+    assert result.value == pytest.approx(5) == result.floor and result.interval[1] <= 5
+    same = np.tile(np.eye(5)[:1], (100, 1))
+    unsure = np.full((100, 5), 0.2)
+    for rows in (same, unsure):
+        assert metrics.inception_score(rows, certain, "me").value == pytest.approx(1)
+
+
+def test_the_inception_score_equals_its_definition():
+    rows, real = np.random.default_rng(0).dirichlet(np.ones(4), (2, 50))
+    kl = [sum(p * np.log(p / m) for p, m in zip(row, rows.mean(0), strict=True)) for row in rows]
+    assert metrics.inception_score(rows, real, "me").value == pytest.approx(np.exp(np.mean(kl)))
+
+
+def test_class_coverage_is_what_two_distributions_have_in_common():
+    real, other = np.repeat(range(4), 25), np.repeat(range(4), [20, 30, 25, 25])
+    drawn = np.repeat([0, 1, 2], [50, 25, 25])  # the last class is missing, the first is doubled
+    result = metrics.class_coverage(drawn, real, other, "me")
+    assert result.value == 0.75 and result.floor == pytest.approx(0.95) and result.n == 100
+
+
+def test_the_other_intervals_cover_the_expected_value_about_as_often_as_they_claim():
+    rows = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        chances = rng.dirichlet(np.full(5, 0.3), 100)
+        classes = rng.choice(4, 100, p=[0.4, 0.3, 0.2, 0.1]), *rng.choice(4, (2, 100))
+        clouds = features([seed, 1], 60), features([seed, 2], 60, shift=1), features(0, 60)
+        rows.append(
+            (
+                metrics.inception_score(chances, chances, "me"),
+                metrics.class_coverage(*classes, "me"),
+                metrics.kid(*clouds, "me"),
+            )
+        )
+    value = np.array([[r.value for r in row] for row in rows])
+    low, high = np.array([[r.interval for r in row] for row in rows]).transpose(2, 0, 1)
+    expected = value.mean(0)
+    assert np.all(np.mean((low <= expected) & (expected <= high), 0) >= 0.85)
+    assert np.all((high - low).mean(0) < 6 * value.std(0))  # not by being endless
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: metrics.kid(features(0), features(1, d=4), features(2), "me"), "one kind"),
+        (lambda: metrics.kid(*[features(0, 19)] * 3, "me"), "at least 20 each"),
+        (lambda: metrics.inception_score(*[features(0)] * 2, "me"), "do not sum to 1"),
+        (lambda: metrics.class_coverage([1] * 30, [1] * 30, [1] * 29, "me"), "30 and 30 and 29"),
+    ],
+)
+def test_the_other_metrics_refuse(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+def with_one(bad):
+    cloud = features(1)
+    cloud[3, 1] = bad
+    return cloud
+
+
+@pytest.mark.parametrize(
+    "clouds, words",
+    [
+        ((features(0, 50), features(1, 60), features(2, 50)), "got 50 and 60 and 50"),
+        ((features(0, 50), features(1, 50), features(2, 60)), "got 50 and 50 and 60"),
+        ((features(0, 19), features(1, 19), features(2, 19)), "at least 20"),
+        ((features(0), with_one(np.nan), features(2)), "NaN"),
+        ((with_one(np.inf), features(1), features(2)), "infinite"),
+    ],
+)
+def test_fcd_refuses(clouds, words):
+    with pytest.raises(UserError, match=words):
+        metrics.fcd(*clouds, "me")
+
+
+@given(st.lists(st.integers(0, 3), min_size=1))
+def test_class_shares_are_relative_to_uniform(classes):
+    shares = metrics.class_shares(np.array(classes), 4)
+    assert shares.shape == (4,) and shares.mean() == pytest.approx(1)
+    assert shares.tolist() == [classes.count(c) / len(classes) * 4 for c in range(4)]
+
+
+def test_nearest_images_are_the_nearest_by_brute_force():
+    samples, images = np.random.default_rng(0).random((2, 20, 3, 3, 2)).astype("float32")
+    distances = ((samples[:, None] - images[None]) ** 2).sum((2, 3, 4))
+    assert np.array_equal(metrics.nearest_images(samples, images), images[distances.argmin(1)])
+    assert np.array_equal(metrics.nearest_images(images, images), images)
+
+
+# The judge
+
+
+@pytest.fixture(scope="module")
+def unlabelled(digits):
+    return replace(digits, name="mine", labels=None, test_labels=None, class_names=())
+
+
+def test_without_labels_the_features_are_the_principal_components(unlabelled):
+    judge = metrics.Judge(unlabelled)
+    found, classes = judge(unlabelled.images / 255)
+    assert found.shape == (len(unlabelled.images), 64) and classes is None
+    assert "64 principal components of mine" in judge.name
+    covariance = np.cov(found.T)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-4
+    assert np.all(np.diff(np.diag(covariance)) < 1e-6)  # the largest first
+
+
+def test_evaluate_gives_zero_for_the_test_images_and_ranks_worse_samples(unlabelled):
+    judge, test = metrics.Judge(unlabelled), unlabelled.test_images / 255
+    noise = np.random.default_rng(0).random(test.shape)
+    blurred = 0.9 * test + 0.1 * noise
+    values = [metrics.evaluate(judge, unlabelled, s)[0].value for s in (test, blurred, noise)]
+    assert values[0] == pytest.approx(0, abs=1e-4) and values[0] < values[1] < values[2]
+
+
+def test_evaluate_compares_equal_numbers_and_takes_the_floor_from_training_images(unlabelled):
+    judge = metrics.Judge(unlabelled)
+    result, shares = metrics.evaluate(judge, unlabelled, unlabelled.images[:50] / 255)
+    assert result.n == 50 and shares is None and result.floor > 0
+
+
+def test_with_labels_a_classifier_is_trained_that_names_the_classes(digits):
+    toy = replace(digits.take(400), name="toy")
+    judge = metrics.Judge(toy)
+    found, classes = judge(toy.test_images / 255)
+    assert "trained here on toy" in judge.name and found.shape == (len(toy.test_images), 64)
+    assert np.mean(classes == toy.test_labels) > 0.3  # by chance: 0.1
+    _, shares = metrics.evaluate(judge, toy, toy.test_images / 255)
+    assert np.allclose(shares, metrics.class_shares(classes, 10))
+
+
+@pytest.mark.backend
+def test_a_shipped_classifier_is_taken_and_named_by_its_hash(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
+    classifier = metrics.build_classifier(digits.shape, 10)
+    checkpoints.publish(classifier, "classifier_toy", shape=digits.shape, num_classes=10)
+    judge = metrics.Judge(replace(digits, name="toy"))
+    sha256 = json.loads((tmp_path / "manifest.json").read_text())["classifier_toy"]["sha256"]
+    assert judge.name == f"classifier_toy@{sha256[:8]}"
+    assert metrics.Judge.shipped("toy").name == judge.name
+    logits = np.asarray(classifier(data.to_model(digits.test_images), training=False))
+    assert np.array_equal(judge(digits.test_images / 255)[1], logits.argmax(-1))
+
+
+@pytest.mark.parametrize("images", [-0.01, 1.01, 255.0, np.nan])
+def test_a_judge_refuses_images_out_of_range(unlabelled, images):
+    with pytest.raises(UserError, match=r"needs \[0, 1\] without NaN"):
+        metrics.Judge(unlabelled)(np.full((20, 8, 8, 1), images))
+
+
+def test_a_judge_refuses_data_with_too_few_test_images(unlabelled):
+    few = replace(unlabelled, test_images=unlabelled.test_images[:19])
+    with pytest.raises(UserError, match=r"mine has 19 test images.*at least 100 images"):
+        metrics.Judge(few)
