@@ -26,7 +26,7 @@ def nearest(name, known):
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def choose(name, value, allowed):
+def check_choice(name, value, allowed):
     """Raise ``UserError`` if ``value``, given for the option ``name``, is not in ``allowed``."""
     if value not in allowed:
         raise UserError(

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from genlib import UserError, choose
+from genlib import UserError, check_choice
 from genlib.data import checkpoints, sources
 
 SCHEMA = 1
@@ -67,7 +67,7 @@ def export(file, names=()):
         raise UserError(f"the archive {str(file)!r} must end in .zip, such as course.zip.")
     try:
         for name in names or known():
-            choose("dataset", name, known())
+            check_choice("dataset", name, known())
             if path := sources.find(name):
                 digest = sources.verify(name, path)
                 for inside in _files(name):

@@ -6,7 +6,7 @@ noise schedules, what the network predicts and the samplers are in ``genlib.mode
 
 import numpy as np
 
-from genlib import UserError, choose
+from genlib import UserError, check_choice
 from genlib.data import checkpoints
 from genlib.data.images import from_model
 from genlib.models.samplers import (
@@ -54,7 +54,7 @@ class DiffusionModel(keras.Model):
         seed=0,
     ):
         super().__init__()
-        choose("density", density, DENSITIES)
+        check_choice("density", density, DENSITIES)
         _check_whole("timesteps", timesteps, 2)
         if not (0 <= ema < 1 and 0 <= label_dropout <= 1):
             raise UserError(
@@ -82,8 +82,8 @@ class DiffusionModel(keras.Model):
 
         All that differs are four numbers a timestep: α and σ, and a and b of the target a ε + b x₀.
         """
-        choose("schedule", schedule, SCHEDULES)
-        choose("prediction", prediction, PREDICTIONS)
+        check_choice("schedule", schedule, SCHEDULES)
+        check_choice("prediction", prediction, PREDICTIONS)
         check_path(schedule, prediction)
         alpha, sigma = SCHEDULES[schedule](self.timesteps)
         self.schedule, self.prediction = schedule, prediction
@@ -328,7 +328,7 @@ class DiffusionModel(keras.Model):
 
     def _check(self, steps, sampler, eta, guidance_scale, labels):
         _check_whole("steps", steps, 1, self.timesteps)
-        choose("sampler", sampler, SAMPLERS)
+        check_choice("sampler", sampler, SAMPLERS)
         if not 0 <= eta <= 1 or (eta and sampler == "ddpm"):
             raise UserError(
                 f"eta={eta} with sampler={sampler!r} is not possible; eta goes from 0 to 1 and "

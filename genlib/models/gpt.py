@@ -7,7 +7,7 @@ A pre-norm decoder (Radford et al. 2019) whose one matrix serves for tokens in a
 
 import numpy as np
 
-from genlib import UserError, choose
+from genlib import UserError, check_choice
 from genlib.data import checkpoints
 from genlib.models.language import LanguageModel
 from genlib.training.backend import keras
@@ -161,7 +161,7 @@ class GPT(LanguageModel):
         seed=0,
     ):
         super().__init__(tokenizer, context_length)
-        choose("positions", positions, POSITIONS)
+        check_choice("positions", positions, POSITIONS)
         if model_dim % (2 * num_heads):
             raise UserError(
                 f"model_dim={model_dim} does not fit num_heads={num_heads}; give a multiple of "

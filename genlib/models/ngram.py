@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genlib import UserError, choose
+from genlib import UserError, check_choice
 from genlib.models.decoding import choose_token, filter_logits, penalise
 from genlib.models.language import TextModel
 
@@ -25,7 +25,7 @@ class NGram(TextModel):
     context_length = np.inf  # a prompt of any length: the last order − 1 tokens count
 
     def __init__(self, tokenizer, order=5, smoothing="witten-bell"):
-        choose("smoothing", smoothing, SMOOTHINGS)
+        check_choice("smoothing", smoothing, SMOOTHINGS)
         most = highest_order(tokenizer.vocab_size)
         if not 1 <= order <= most:
             raise UserError(

@@ -7,7 +7,7 @@ only then is it a bound on −log p(x).
 import numpy as np
 from scipy.special import expit
 
-from genlib import UserError, choose
+from genlib import UserError, check_choice
 from genlib.data import checkpoints
 from genlib.data.images import from_model
 from genlib.models.blocks import check_shape
@@ -95,7 +95,7 @@ class VAE(keras.Model):
         self, encoder, decoder, likelihood="bernoulli", beta=1.0, free_bits=0.0, warmup=0, seed=0
     ):
         super().__init__()
-        choose("likelihood", likelihood, LIKELIHOODS)
+        check_choice("likelihood", likelihood, LIKELIHOODS)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.beta, self.free_bits, self.warmup, self.seed = beta, free_bits, warmup, seed
         self.latent_dim = decoder.input_shape[-1]
@@ -175,7 +175,7 @@ class VAE(keras.Model):
         pixels: "mean", each pixel's expectation, soft where the model is unsure; or "mode", each
         pixel's likeliest value. For a Gaussian likelihood the two are the same.
         """
-        choose("pixels", pixels, PIXELS)
+        check_choice("pixels", pixels, PIXELS)
         (output,) = _in_batches(lambda z: [self.decoder(z, training=False)], latents)
         if self.likelihood == "gaussian":
             return from_model(output)
