@@ -88,14 +88,15 @@ def small_shakespeare(monkeypatch):
 
 
 STAND_IN = """\
-epochs: int = 2  # number of epochs, 1 to 100
+epochs: int = 2  # number of epochs [1 to 100]
 dataset: str = "digits"  # a name or a path
 use_ema: bool = True  # average the weights
 resume: bool = False  # go on where a killed run stopped
 run_dir: str = ""  # the run folder
 ---
-from genlib import data, params
-values = params.check(globals(), epochs=(1, 100))
+from genlib import data
+from genlib.runs import params
+values = params.check(globals())
 ---
 images = data.load_images(dataset)
 ---

@@ -17,37 +17,40 @@ from genlib import UserError, nearest
 _OPERATORS = {ast.Pow: operator.pow, ast.Sub: operator.sub, ast.Mult: operator.mul}
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DECLARATION = re.compile(r"^\w+: (int|float|bool|str) = ", re.MULTILINE)
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def check(namespace, **allowed):
+def check(namespace):
     """Check the parameters of a notebook, put the coerced values back, and return them.
 
-    namespace: the notebook's ``globals()``; every annotated name in it is a parameter.
-    allowed: for a number, a pair (lowest, highest), both allowed; for a text, a collection of
-        choices. A parameter that is not named here may have any value of its type.
+    namespace: the notebook's ``globals()``; every annotated name in it is a parameter. What it may
+    be stands in brackets at the end of its line's comment: ``[1 to 100]``, or choices such as
+    ``[linear, cosine]``. Without them it may have any value of its type.
 
     Raises ``UserError`` that names the parameter, the value given and what is allowed, also for a
     name that papermill injected and the notebook does not have.
     """
-    types = namespace["__annotations__"]
-    for name in _injected(namespace.get("In", ())):
+    types, history = namespace["__annotations__"], namespace.get("In", ())
+    for name in _injected(history):
         if name not in types:
             raise unknown(name, types)
-    values = {n: coerce(n, namespace[n], kind, allowed.get(n)) for n, kind in types.items()}
+    limits = {}
+    for source in filter(_DECLARATION.search, history):  # an edited cell that ran again wins
+        limits |= {name: found.allowed for name, found in _read(source).items()}
+    values = {n: coerce(n, namespace[n], kind, limits.get(n)) for n, kind in types.items()}
     namespace.update(values)
     return values
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A parameter as a lesson's source declares it. ``allowed`` is as ``check`` takes it, or None
-    where every value of its type is allowed or the source computes it."""
+    """A parameter as a lesson's source declares it. ``allowed`` is as ``coerce`` takes it."""
 
     kind: type
     default: object
     help: str
-    allowed: tuple | None
+    allowed: tuple | list | None
 
 
 def declared(path):
@@ -56,32 +59,32 @@ def declared(path):
     Raises ``UserError`` for a notebook without a cell tagged ``parameters``.
     """
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ())]
     if not tagged:
         raise UserError(f"{path} has no cell with the tag `parameters`; give the cell of them one.")
-    lines, limits, found = tagged[0].splitlines(), _limits(sources), {}
-    for node in ast.parse(tagged[0]).body:
-        name, comment = node.target.id, lines[node.end_lineno - 1][node.end_col_offset :]
-        found[name] = Declared(
-            _TYPES[node.annotation.id], _number(node.value), comment.strip(" #"), limits.get(name)
-        )
+    return _read(tagged[0])
+
+
+def _read(source):
+    """{name: ``Declared``} of the lines ``name: type = literal  # help [what is allowed]``."""
+    found, lines = {}, source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and getattr(node.annotation, "id", None) in _TYPES:
+            kind = _TYPES[node.annotation.id]
+            line = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+            allowed = _allowed(re.search(r"\[([^][]*)\]\s*$", line), kind)
+            found[node.target.id] = Declared(kind, _number(node.value), line.strip(" #"), allowed)
     return found
 
 
-def _limits(sources):
-    """{name: allowed} of the call ``params.check(…)``, where its source has plain values."""
-    source = next((s for s in sources if re.search(r"\bparams\.check\(", s)), "")
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    limits = {}
-    for call in calls:
-        if ast.unparse(call.func) == "params.check":
-            for keyword in call.keywords:
-                try:
-                    limits[keyword.arg] = tuple(map(_number, keyword.value.elts))
-                except (AttributeError, ValueError):  # a constant of genlib: checked when it runs
-                    continue
-    return limits
+def _allowed(brackets, kind):
+    """(lowest, highest) of "[1 to 10**7]", a list of "[cosine, linear]", None without brackets."""
+    if brackets is None:
+        return None
+    ends = brackets[1].split(" to ")
+    if len(ends) == 2:
+        return tuple(_number(ast.parse(end.strip(), mode="eval").body) for end in ends)
+    return [kind(choice.strip()) for choice in brackets[1].split(",")]
 
 
 def _number(node):
@@ -100,7 +103,10 @@ def unknown(name, known):
 
 
 def coerce(name, value, kind, allowed=None):
-    """Return ``value`` as ``kind`` (int, float, bool or str), or raise a ``UserError``."""
+    """Return ``value`` as ``kind`` (int, float, bool or str), or raise a ``UserError``.
+
+    allowed: for a number, a tuple (lowest, highest), both allowed; for any kind, a list of choices.
+    """
     wrong = UserError(f"{name}={value!r} is not allowed: give {_describe(kind, allowed)}.")
     if kind is bool:
         value = _BOOLS.get(str(value).lower())
@@ -120,7 +126,8 @@ def coerce(name, value, kind, allowed=None):
         raise wrong from None
     if not math.isfinite(number) or (kind is int and number != int(number)):
         raise wrong
-    if allowed and not allowed[0] <= number <= allowed[1]:
+    choices = isinstance(allowed, list)
+    if allowed and not (number in allowed if choices else allowed[0] <= number <= allowed[1]):
         raise wrong
     return kind(number)
 
@@ -128,7 +135,7 @@ def coerce(name, value, kind, allowed=None):
 def _describe(kind, allowed):
     if not allowed:
         return _NAMES[kind]
-    if kind is str:
+    if isinstance(allowed, list):
         return "one of " + ", ".join(map(str, allowed))
     return f"{_NAMES[kind]} from {allowed[0]:,} to {allowed[1]:,}"
 

@@ -175,7 +175,7 @@ def test_every_parameter_of_every_lesson_refuses_what_its_help_rules_out(files, 
         wrong += ["", "perhaps"] if known.kind is bool else []
         wrong += ["1.5"] if known.kind is int else []
         if known.allowed and known.kind in (int, float):
-            low, high = known.allowed
+            low, high = min(known.allowed), max(known.allowed)  # of a range, or of choices
             step = 1 if known.kind is int else math.ulp(high)
             wrong += [str(low - 1), str(high + step)]
         for value in wrong:

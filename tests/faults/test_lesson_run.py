@@ -14,7 +14,7 @@ from genlib import cli
 from genlib.runs import execution, lessons
 from genlib.runs.params import declared
 
-PARAMETERS = 'seed: int = 0  # of all, 0 to 9\nrun_dir: str = ""  # the run folder\n'
+PARAMETERS = 'seed: int = 0  # of all [0 to 9]\nrun_dir: str = ""  # the run folder\n'
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_help_of_a_lesson_lists_its_parameters_with_type_default_and_help(lesson
     assert end.value.code == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "The parameters of 00_small (-p NAME VALUE):"
-    assert said[1:] == ["seed: int = 0      of all, 0 to 9", 'run_dir: str = ""  the run folder']
+    assert said[1:] == ["seed: int = 0      of all [0 to 9]", 'run_dir: str = ""  the run folder']
 
 
 def test_help_knows_each_parameter_that_papermill_knows():

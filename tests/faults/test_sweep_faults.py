@@ -24,13 +24,13 @@ from genlib import ROOT
 # A lesson that trains for EPOCHS × 0.1 s without Keras, and writes down each epoch that it does.
 EPOCHS = 8
 LESSON = f"""\
-rate: float = 0.5  # how fast, 0 to 1
-seed: int = 0  # where it begins, 0 to 100
+rate: float = 0.5  # how fast [0 to 1]
+seed: int = 0  # where it begins [0 to 100]
 resume: bool = False  # go on where a killed run stopped
 run_dir: str = ""  # the run folder
 ---
-from genlib import params
-values = params.check(globals(), rate=(0, 1), seed=(0, 100))
+from genlib.runs import params
+values = params.check(globals())
 ---
 import json, os, time
 from pathlib import Path

@@ -72,6 +72,15 @@ def test_one_parameters_cell_with_a_type_and_a_comment_a_line(notebook):
         assert re.fullmatch(r"\w+: (int|float|bool|str) = \S.*  # \S.+", line), line
 
 
+def test_every_number_among_the_parameters_says_what_it_may_be(path):
+    for name, declared in params.declared(path).items():
+        if declared.kind in (int, float):
+            assert (
+                params.coerce(name, declared.default, declared.kind, declared.allowed) is not None
+            )
+            assert declared.allowed, name
+
+
 def test_it_checks_its_parameters_in_the_next_code_cell(notebook):
     cells = code_cells(notebook)
     place = next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
