@@ -141,3 +141,8 @@ class Windows(Shuffled):
         """Windows that start at ``rows``, and the same windows one token further on."""
         (windows,) = super().cut(rows[:, None] + np.arange(self.context_length + 1), arrays, take)
         return windows[:, :-1], windows[:, 1:]
+
+
+def passes(steps, count, batch_size):
+    """How many epochs over ``count`` examples make ``steps`` training steps or more."""
+    return -(-steps // max(1, count // batch_size))
