@@ -15,11 +15,8 @@ from IPython.display import HTML
 from scipy import stats
 
 from genlib import UserError
-from genlib.runs import compare
-from genlib import plots
-from genlib.runs import sweep
-from genlib.runs import report
 from genlib.files import write
+from genlib.runs import compare, figures, sweep, tables
 from genlib.runs.results import Result
 
 MOST = 200  # settings with samples, and failed runs, on a page
@@ -45,14 +42,14 @@ class Setting:
 
     @property
     def name(self):
-        said = [f"{k}={report.cell(v, LONGEST)}" for k, v in self.values.items()]
+        said = [f"{k}={tables.cell(v, LONGEST)}" for k, v in self.values.items()]
         return ", ".join(said) or "all seeds"
 
     def __str__(self):
         if self.mean is None:
             return "failed"
-        ends = map(report.number, self.interval or ())
-        return report.number(self.mean) + (f" ({' to '.join(ends)})" if self.interval else "")
+        ends = map(tables.number, self.interval or ())
+        return tables.number(self.mean) + (f" ({' to '.join(ends)})" if self.interval else "")
 
 
 def read(folder, metric=None):
@@ -143,7 +140,7 @@ def ranked(settings):
 def _failures(settings):
     """[[name of a run, why it has no number]], each in one line."""
     pairs = [pair for each in settings for pair in each.failed.items()]
-    return [[report.cell(run), report.cell(why)] for run, why in pairs]
+    return [[tables.cell(run), tables.cell(why)] for run, why in pairs]
 
 
 def table(settings):
@@ -154,11 +151,11 @@ def table(settings):
     """
     swept, lines = list(settings[0].values), []
     for each in settings:
-        values = [report.cell(value, LONGEST) for value in each.values.values()]
-        best = [report.number(row.number) for row in (each.best,) if row] or [""]
+        values = [tables.cell(value, LONGEST) for value in each.values.values()]
+        best = [tables.number(row.number) for row in (each.best,) if row] or [""]
         seed = each.best and each.best.parameters.get("seed")
-        end = [report.number(each.seconds), str(len(each.failed) or "")]
-        lines.append([*values, str(len(each.rows)), str(each), *best, report.cell(seed), *end])
+        end = [tables.number(each.seconds), str(len(each.failed) or "")]
+        lines.append([*values, str(len(each.rows)), str(each), *best, tables.cell(seed), *end])
     words = [any(isinstance(each.values[name], str) for each in settings) for name in swept]
     heads = [*swept, "seeds", settings[0].metric, "best", "its seed", "seconds", "failed"]
     return [heads, *lines], [*(not word for word in words), *[True] * 6]
@@ -180,16 +177,16 @@ def conclusion(settings):
 def to_text(settings):
     """The table for a terminal, the best setting, and a line for each failed run."""
     failures = [f"{run} failed: {why}" for run, why in _failures(settings)]
-    return "\n".join([report.to_text(*table(settings)), conclusion(settings), *failures])
+    return "\n".join([tables.to_text(*table(settings)), conclusion(settings), *failures])
 
 
 def to_markdown(settings):
     """The same in GitHub's Markdown, what means something there escaped."""
     text = (
-        f"{report.to_markdown(*table(settings))}\n{report.escape_markdown(conclusion(settings))}\n"
+        f"{tables.to_markdown(*table(settings))}\n{tables.escape_markdown(conclusion(settings))}\n"
     )
     failures = [["failed run", "why"], *_failures(settings)]
-    return text + (f"\n{report.to_markdown(failures, [False] * 2)}" if failures[1:] else "")
+    return text + (f"\n{tables.to_markdown(failures, [False] * 2)}" if failures[1:] else "")
 
 
 def to_csv(settings):
@@ -200,12 +197,12 @@ def to_csv(settings):
         best = (each.best.number, each.best.run) if each.best else (None, None)
         measured = (each.metric, len(each.rows), each.mean, *(each.interval or (None, None)))
         lines.append([*each.values.values(), *measured, *best, each.seconds, len(each.failed)])
-    return report.to_csv(lines)
+    return tables.to_csv(lines)
 
 
 def figure(settings):
-    """The metric against each swept parameter, as ``plots.effects`` draws it: single runs, and the
-    mean over all runs with a value, whatever else differs among them. Returns a PNG picture."""
+    """The metric against each swept parameter, as ``figures.effects`` draws it: single runs, and
+    the mean over all runs with a value, whatever else differs among them. Returns a PNG picture."""
     metric, panels, told = settings[0].metric, {}, []
     for name in list(settings[0].values) or ["all seeds"]:
         groups = {}
@@ -213,7 +210,7 @@ def figure(settings):
             numbers = groups.setdefault(each.values.get(name, ""), [])
             numbers += [row.number for row in each.rows if math.isfinite(row.number)]
         panels[name] = {value: (numbers, *summary(numbers)) for value, numbers in groups.items()}
-        said = [f"{value} {report.number(mean)}" for value, (_, mean, _) in panels[name].items()]
+        said = [f"{value} {tables.number(mean)}" for value, (_, mean, _) in panels[name].items()]
         told.append(f"{name}: {', '.join(said[:12])}{', …' if len(said) > 12 else ''}")
     rows = [row for each in settings for row in each.rows]
     measured = [row.metrics[metric] for row in rows]
@@ -221,7 +218,7 @@ def figure(settings):
     lost = sum(not math.isfinite(row.number) for row in rows) + len(_failures(settings))
     note = f"not drawn: {lost:,} runs that failed or have no finite {metric}" if lost else ""
     alt = f"mean {metric} by {'; by '.join(told)}" + (f"; {note}" if note else "")
-    return plots.effects(panels, metric, np.mean(floors) if floors else None, note, alt)
+    return figures.effects(panels, metric, np.mean(floors) if floors else None, note, alt)
 
 
 def page(folder, settings):
@@ -238,22 +235,22 @@ def page(folder, settings):
     cards = [_card(folder, each) for each in settings if id(each) in chosen]
     some = f" ({MOST} best of {len(settings):,} settings)" if len(settings) > MOST else ""
     fixed = {"preset": about["preset"] or "none"} | about["values"]
-    fixed = [f"<code>{escape(f'{k} = {report.cell(v, LONGEST)}')}</code>" for k, v in fixed.items()]
+    fixed = [f"<code>{escape(f'{k} = {tables.cell(v, LONGEST)}')}</code>" for k, v in fixed.items()]
     parts = [
         f"<p><b>{escape(conclusion(settings))}</b></p><p>{sum(len(s.rows) for s in settings):,} "
         f"runs done, {len(failures):,} failed. Fixed: {' '.join(fixed)}</p>",
-        f'<div class="wide" tabindex="0">{report.to_html(lines, marked)}</div>',
+        f'<div class="wide" tabindex="0">{tables.to_html(lines, marked)}</div>',
         f"<p>{compare.picture_html(figure(settings))}</p>",
         f'<h2>Samples of the best runs{some}</h2><div class="cards">{"".join(cards)}</div>',
     ]
     if failures:
         some = f" ({MOST} of {len(failures):,}; all are in sweep.md)" * (len(failures) > MOST)
         items = [
-            f"<li>{report.link(folder, f'runs/{run}/', run)}: {escape(report.cell(why, 500))}</li>"
+            f"<li>{tables.link(folder, f'runs/{run}/', run)}: {escape(tables.cell(why, 500))}</li>"
             for run, why in failures[:MOST]
         ]
         parts.append(f"<h2>Failed runs{some}</h2><ul>{''.join(items)}</ul>")
-    html = report.to_page(f"Sweep of {about['lesson']}", "\n".join(parts), right)
+    html = tables.to_page(f"Sweep of {about['lesson']}", "\n".join(parts), right)
     write(folder / "index.html", html.encode(errors="replace"))
     return folder / "index.html"
 
@@ -262,7 +259,7 @@ def _card(folder, setting):
     run = setting.best.run
     caption = f"<b>{escape(setting.name)}</b><br>{escape(f'{setting.metric} {setting}')}"
     links = [("", f"best run: {run}"), ("lesson.ipynb", "its notebook")]
-    links = [report.link(folder, f"runs/{run}/{file}", text) for file, text in links]
+    links = [tables.link(folder, f"runs/{run}/{file}", text) for file, text in links]
     return (
         f"<figure><figcaption>{caption}</figcaption>"
         f"{compare.samples_html(folder / 'runs' / run)}{'<br>'.join(links)}</figure>"
@@ -274,16 +271,16 @@ def show(folder, metric=None):
     Arguments and errors are those of ``read``."""
     settings = read(folder, metric)
     told = f"<p>{escape(conclusion(settings))}</p>"
-    return HTML(report.to_html(table(settings)[0]) + told + compare.picture_html(figure(settings)))
+    return HTML(tables.to_html(table(settings)[0]) + told + compare.picture_html(figure(settings)))
 
 
 def report(folder, metric=None, csv_file=None, markdown_file=None, figure_file=None):
     """Print the table; write it as CSV and as Markdown, and the figure as PNG, where a file is
     given. Raises ``UserError`` as ``read`` does, and for a file that cannot be written."""
-    report.check_figure(figure_file)
+    tables.check_figure(figure_file)
     settings = read(folder, metric)
     drawn = (figure_file, lambda settings: figure(settings).data)
-    report.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], settings)
+    tables.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], settings)
     print(to_text(settings))
 
 
@@ -294,5 +291,5 @@ def write_all(folder):
     settings = read(folder)
     wanted = {"sweep.csv": to_csv, "sweep.md": to_markdown}
     wanted["sweep.png"] = lambda settings: figure(settings).data
-    report.save([(folder / name, make) for name, make in wanted.items()], settings)
+    tables.save([(folder / name, make) for name, make in wanted.items()], settings)
     return page(folder, settings)

@@ -17,11 +17,10 @@ import numpy as np
 from IPython.display import HTML
 from matplotlib.ticker import MaxNLocator
 
-from genlib import UserError, nearest
-from genlib import plots
-from genlib.runs import report
-from genlib.runs.results import SCHEMA, Result
+from genlib import UserError, nearest, plots
 from genlib.data.sources import UNREADABLE
+from genlib.runs import tables
+from genlib.runs.results import SCHEMA, Result
 
 DEPEND_ON_N = {"fcd", "kid", "precision", "recall", "density", "coverage", "inception_score"}
 HIGHER_IS_BETTER = (  # names of metrics, * for any letters; of all others, lower is better
@@ -222,7 +221,7 @@ def _said(value):
         low, high = map(_said, value.interval)
         floor = "" if value.floor is None else f", floor {_said(value.floor)}"
         return f"{_said(value.value)} ({low} to {high}){floor}"
-    return report.number(value)
+    return tables.number(value)
 
 
 def table(rows):
@@ -233,7 +232,7 @@ def table(rows):
     first; plain numbers; the seconds of training and the speed; backend and device, if they differ.
     """
     columns = [
-        [heading, *(report.cell(None if v is None else say(v)) for v in values)]
+        [heading, *(tables.cell(None if v is None else say(v)) for v in values)]
         for heading, values, say, _ in _columns(rows)
     ]
     return [list(line) for line in zip(*columns, strict=True)]
@@ -241,12 +240,12 @@ def table(rows):
 
 def to_text(rows):
     """The table for a terminal: aligned, numbers at the right of their columns."""
-    return report.to_text(table(rows), [number for *_, number in _columns(rows)])
+    return tables.to_text(table(rows), [number for *_, number in _columns(rows)])
 
 
 def to_markdown(rows):
     """The table in GitHub's Markdown, what means something there escaped."""
-    return report.to_markdown(table(rows), [number for *_, number in _columns(rows)])
+    return tables.to_markdown(table(rows), [number for *_, number in _columns(rows)])
 
 
 def to_csv(rows):
@@ -267,7 +266,7 @@ def to_csv(rows):
                 columns.append([name + end, *part])
         elif say is not _said_counts:  # each result has its n
             columns.append([name, *values])
-    return report.to_csv(zip(*columns, strict=True))
+    return tables.to_csv(zip(*columns, strict=True))
 
 
 def figure(rows):
@@ -373,7 +372,7 @@ def show(folders, metric=None):
     """Runs compared in a notebook, the table and the figure: ``compare.show(["../runs/a", …])``.
     Arguments and errors are those of ``read``."""
     rows = read(folders, metric)
-    return HTML(report.to_html(table(rows)) + picture_html(figure(rows)))
+    return HTML(tables.to_html(table(rows)) + picture_html(figure(rows)))
 
 
 def picture_html(picture):
@@ -385,8 +384,8 @@ def picture_html(picture):
 def report(folders, metric=None, csv_file=None, markdown_file=None, figure_file=None):
     """Print the table; write it as CSV and as Markdown, and the figure as PNG, where a file is
     given. Raises ``UserError`` as ``read`` does, and for a file that cannot be written."""
-    report.check_figure(figure_file)
+    tables.check_figure(figure_file)
     rows = read(folders, metric)
     drawn = (figure_file, lambda rows: figure(rows).data)
-    report.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], rows)
+    tables.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], rows)
     print(to_text(rows))

@@ -11,8 +11,8 @@ import yaml
 
 from genlib import ROOT, UserError, nearest, quiet_stderr
 from genlib.files import unwritable, write
-from genlib.runs.run import gpus
 from genlib.runs.params import coerce, declared, unknown
+from genlib.runs.run import gpus
 
 NOTEBOOKS = ROOT / "notebooks"
 

@@ -21,11 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from genlib import ROOT, UserError
-from genlib.runs import cluster
-from genlib.runs import lessons
 from genlib.files import lock, unwritable, write
-from genlib.runs.run import gpus
+from genlib.runs import cluster, lessons
 from genlib.runs.params import coerce, declared, unknown
+from genlib.runs.run import gpus
 
 SCHEMA = 1
 MOST = 100_000  # runs of one sweep

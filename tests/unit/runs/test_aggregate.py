@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from genlib import UserError, cli, plots
-from genlib.runs import aggregate
+from genlib.runs import aggregate, figures
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)> & \'"'
 
@@ -280,13 +280,13 @@ def test_a_panel_has_all_runs_in_view_and_the_mean_over_whatever_else_differs(tm
 
 def test_dots_stand_alone_where_bars_would_say_nothing(tmp_path, drawn):
     single, many = Made(tmp_path / "a", ["x"]), Made(tmp_path / "b", ["x"])
-    for i in range(plots.MOST_BARS + 1):
+    for i in range(figures.MOST_BARS + 1):
         single.add(float(i), x=i, seed=0)
         many.add(float(i), x=i, seed=0).add(float(i + 1), x=i, seed=1)
-    for made, runs in ((single, plots.MOST_BARS + 1), (many, 2 * plots.MOST_BARS + 2)):
+    for made, runs in ((single, figures.MOST_BARS + 1), (many, 2 * figures.MOST_BARS + 2)):
         (axis,), alt = drawn(made)
         assert not axis.containers and len(axis.collections[0].get_offsets()) == runs
-        assert axis.get_ylim()[1] > plots.MOST_BARS and axis.get_xlim()[1] > plots.MOST_BARS
+        assert axis.get_ylim()[1] > figures.MOST_BARS and axis.get_xlim()[1] > figures.MOST_BARS
         assert alt.endswith(", …")
 
 

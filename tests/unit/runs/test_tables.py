@@ -6,7 +6,7 @@ import io
 import pytest
 
 from genlib import UserError
-from genlib.runs import report
+from genlib.runs import tables
 
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 
@@ -19,7 +19,7 @@ EVIL = "<img src=x onerror=alert(1)>&\"'"
     ],
 )
 def test_a_number_has_four_digits_and_thousands_apart(number, said):
-    assert report.number(number) == said
+    assert tables.number(number) == said
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ def test_a_number_has_four_digits_and_thousands_apart(number, said):
     ],
 )
 def test_a_cell_is_one_line_cut_in_its_middle(value, longest, said):
-    assert report.cell(value, longest) == said
-    assert longest is None or len(report.cell(value, longest)) <= longest
+    assert tables.cell(value, longest) == said
+    assert longest is None or len(tables.cell(value, longest)) <= longest
 
 
 def test_text_stands_left_and_numbers_right():
     lines = [["name", "n"], ["a", "12"], ["long name", "3"]]
-    assert report.to_text(lines, [False, True]) == "name        n\na          12\nlong name   3"
+    assert tables.to_text(lines, [False, True]) == "name        n\na          12\nlong name   3"
 
 
 def test_csv_keeps_numbers_whole_and_words_apart():
     lines = [["a", "b"], [1 / 3, None], ['x,"y"\n', 2]]
-    assert list(csv.reader(io.StringIO(report.to_csv(lines)))) == [
+    assert list(csv.reader(io.StringIO(tables.to_csv(lines)))) == [
         ["a", "b"],
         [str(1 / 3), ""],
         ['x,"y"\n', "2"],
@@ -49,34 +49,34 @@ def test_csv_keeps_numbers_whole_and_words_apart():
 
 
 def test_html_escapes_headings_cells_titles_and_links(tmp_path):
-    table = report.to_html([[EVIL], ["plain"], [EVIL]], marked=2)
+    table = tables.to_html([[EVIL], ["plain"], [EVIL]], marked=2)
     (tmp_path / "a ?#&").mkdir()
-    link = report.link(tmp_path, "a ?#&/", EVIL)
-    page = report.to_page(EVIL, table + link, [False])
+    link = tables.link(tmp_path, "a ?#&/", EVIL)
+    page = tables.to_page(EVIL, table + link, [False])
     assert "<img" not in page and page.count("&lt;img src=x") == 5
     assert '<tr class="best"><td>&lt;img' in table and table.count("best") == 1
     assert link.startswith('<a href="a%20%3F%23%26/">')
-    assert report.link(tmp_path, "nowhere", "a") == "a"
+    assert tables.link(tmp_path, "nowhere", "a") == "a"
     assert '<html lang="en">' in page and "default-src 'none'" in page
 
 
 def test_columns_of_numbers_stand_at_the_right_of_a_page():
-    page = report.to_page("t", "", [False, True, True])
+    page = tables.to_page("t", "", [False, True, True])
     assert "th:nth-child(2), td:nth-child(2), th:nth-child(3), td:nth-child(3) {" in page
     assert "nth-child(1)" not in page
 
 
 def test_a_figure_that_is_no_png_is_refused():
-    report.check_figure(None)
-    report.check_figure("a.png")
+    tables.check_figure(None)
+    tables.check_figure("a.png")
     with pytest.raises(UserError, match=r"'a\.jpg' must end in \.png"):
-        report.check_figure("a.jpg")
+        tables.check_figure("a.jpg")
 
 
 def test_nothing_is_written_if_one_of_several_files_cannot_be_made(tmp_path):
     wanted = [(tmp_path / "a", str), (None, len), (tmp_path / "b", lambda rows: rows[9])]
     with pytest.raises(IndexError):
-        report.save(wanted, [1])
+        tables.save(wanted, [1])
     assert not list(tmp_path.iterdir())
-    report.save(wanted[:2], [1])
+    tables.save(wanted[:2], [1])
     assert (tmp_path / "a").read_text() == "[1]"
