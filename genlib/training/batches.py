@@ -144,5 +144,5 @@ class Windows(Shuffled):
 
 
 def passes(steps, count, batch_size):
-    """How many epochs over ``count`` examples make ``steps`` training steps or more."""
-    return -(-steps // max(1, count // batch_size))
+    """How many epochs over ``count`` examples make ``steps`` training steps, at most 1,000."""
+    return min(1000, -(-steps // max(1, count // batch_size)))

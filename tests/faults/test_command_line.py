@@ -30,7 +30,7 @@ TABLE = [
     ("run 02 -p", "-p"),
     ("run 02 -p epochs", "-p"),
     ("run 02 -p epoch 3", "'epoch' is not a parameter", "Did you mean 'epochs'?"),
-    ("run 02 -p epochs 0", "epochs='0' is not allowed: give a whole number from 1 to 1,000"),
+    ("run 02 -p epochs -1", "epochs='-1' is not allowed: give a whole number from 0 to 1,000"),
     ("run 02 -p epochs 2.5", "epochs='2.5' is not allowed"),
     ("run 02 -p epochs nan", "epochs='nan' is not allowed"),
     ("run 02 -p epochs 1e400", "epochs='1e400' is not allowed"),

@@ -1,13 +1,11 @@
 """Tokenizers lose nothing, and an epoch of windows goes once through a text, in a known order."""
 
-import random
-
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from genlib import UserError, data, training
+from genlib import UserError, data
 from genlib.models import gpt, tokenizers
 from genlib.training.backend import keras
 
@@ -106,86 +104,3 @@ def test_the_tokenizers_by_name(topics):
 
 
 # Windows
-
-
-def epoch_of(windows):
-    """The batches of one epoch, asked for as ``fit`` does: in an order of its own."""
-    windows.on_epoch_begin()
-    batches = [windows[i] for i in random.sample(range(len(windows)), len(windows))]
-    windows.on_epoch_end()
-    return [tuple(map(np.asarray, batch)) for batch in batches]
-
-
-def rows_of(batches):
-    """All windows of an epoch, (count, context_length)."""
-    return np.concatenate([batch[0] for batch in batches])
-
-
-@pytest.mark.parametrize("context_length, batch_size", [(8, 4), (8, 12), (5, 3), (1, 10), (52, 1)])
-def test_a_batch_is_tokens_and_the_next_tokens(context_length, batch_size):
-    windows = training.Windows(TOKENS, context_length, batch_size)
-    for _ in range(3):
-        batches = epoch_of(windows)
-        assert len(batches) == len(windows) > 0
-        for tokens, following in batches:
-            assert tokens.shape == following.shape == (batch_size, context_length)
-            assert tokens.dtype == following.dtype == np.int32
-            assert np.array_equal(following, tokens + 1)
-            assert np.array_equal(tokens - tokens[:, :1], [range(context_length)] * batch_size)
-
-
-@given(st.integers(1, 20), st.integers(0, 110), st.integers(0, 3))
-def test_an_epoch_goes_once_through_the_row_but_for_less_than_two_windows(context, more, epoch):
-    length = 2 * context + more
-    windows = training.Windows(np.arange(length, dtype="int32"), context, 1)
-    windows.epoch = epoch
-    read = np.sort(rows_of(epoch_of(windows)).ravel())
-    assert np.array_equal(read, np.arange(read[0], read[0] + len(read)))  # without a gap, once
-    assert length - len(read) < 2 * context and read[-1] + 1 < length
-
-
-def test_the_windows_of_an_epoch_are_a_function_of_seed_and_epoch():
-    straight, later, other = (training.Windows(TOKENS, 8, 4, seed) for seed in (0, 0, 1))
-    rows = [rows_of(epoch_of(straight)) for _ in range(3)]
-    later.epoch = 2
-    assert np.array_equal(rows_of(epoch_of(later)), rows[2])
-    assert len({each.tobytes() for each in [*rows, rows_of(epoch_of(other))]}) == 4
-
-
-def test_each_epoch_cuts_at_places_of_its_own():
-    windows = training.Windows(TOKENS, 8, 4)
-    cuts = [set((rows_of(epoch_of(windows))[:, 0] - 1000) % 8) for _ in range(100)]
-    assert all(len(cut) == 1 for cut in cuts) and set.union(*cuts) == set(range(8))
-
-
-def test_the_windows_are_shuffled():
-    firsts = rows_of(epoch_of(training.Windows(TOKENS, 8, 4)))[:, 0]
-    assert firsts.tolist() != sorted(firsts)
-
-
-@pytest.mark.backend
-def test_the_stream_gives_the_batches_that_the_windows_give():
-    mine, streamed = (training.Windows(TOKENS, 8, 4) for _ in range(2))
-    stream = streamed.stream()
-    for epoch in range(3):
-        expected = epoch_of(mine)
-        if keras.backend.backend() == "tensorflow":
-            found = [tuple(map(np.asarray, batch)) for batch in stream]
-        else:
-            found = epoch_of(stream)
-        assert len(found) == len(expected) == len(stream) and streamed.epoch == epoch + 1
-        for one, other in zip(found, expected, strict=True):
-            assert all(map(np.array_equal, one, other)) and one[1].dtype == np.int32
-
-
-@pytest.mark.parametrize(
-    "length, context, batch, words",
-    [
-        (104, 53, 1, "context_length=53 is too long for a text of 104 tokens; give at most 52"),
-        (0, 8, 1, "context_length=8 is too long for a text of 0 tokens"),
-        (104, 8, 13, "batch_size=13 is more than the 12 training windows"),
-    ],
-)
-def test_a_row_too_short_for_one_batch_is_refused(length, context, batch, words):
-    with pytest.raises(UserError, match=words):
-        training.Windows(TOKENS[:length], context, batch)
