@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genlib import UserError, data, runs
+from genlib.runs import results
 from genlib.training.backend import keras
 
 IMAGES = np.arange(50, dtype="uint8").reshape(50, 1, 1, 1)
@@ -20,7 +21,7 @@ def test_a_run_writes_its_parameters_and_metrics(tmp_path):
     run.metrics(dataset, {"fcd": result, "loss": np.float32(0.5)}, "fcd", train_seconds=1.0)
     assert json.loads((run.folder / "params.json").read_text()) == values
     record = json.loads((run.folder / "metrics.json").read_text())
-    assert record["schema"] == run.SCHEMA and record["lesson"] == "02_gan"
+    assert record["schema"] == results.SCHEMA and record["lesson"] == "02_gan"
     assert record["parameters"] == values and record["headline"] == "fcd"
     assert record["dataset"] == {"name": "digits", "sha256": "abc", "n": 50}
     assert record["metrics"]["fcd"]["interval"] == [1.5, 2.5] and record["metrics"]["loss"] == 0.5
