@@ -16,7 +16,7 @@ from scipy import stats
 
 from genlib import UserError
 from genlib.files import write
-from genlib.runs import compare, figures, sweep, tables
+from genlib.runs import compare, figures, ledger, tables
 from genlib.runs.results import Result
 
 MOST = 200  # settings with samples, and failed runs, on a page
@@ -63,7 +63,7 @@ def read(folder, metric=None):
     unknown metric, and numbers that cannot be compared.
     """
     folder = Path(folder).expanduser()
-    about, lines = sweep.read(folder)
+    about, lines = ledger.read(folder)
     keys = {
         run: [_order(line["values"].get(name)) for name in (*about["swept"], "seed")]
         for run, line in lines.items()
@@ -228,7 +228,7 @@ def page(folder, settings):
     It is one file that runs no script and loads nothing; its links to runs are relative.
     """
     folder = Path(folder).expanduser()
-    about, _ = sweep.read(folder)
+    about, _ = ledger.read(folder)
     (lines, right), failures, best = table(settings), _failures(settings), ranked(settings)
     marked = settings.index(best[0]) + 1 if best[0].best else None
     chosen = {id(each) for each in best[:MOST] if each.best}

@@ -7,27 +7,20 @@ ended), ``runs/`` (their folders) and, in the end, a table, a figure and a page.
 import contextlib
 import hashlib
 import io
-import itertools
 import json
-import math
 import os
-import re
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from genlib import ROOT, UserError
 from genlib.files import lock, unwritable, write
-from genlib.runs import cluster, lessons
-from genlib.runs.params import coerce, declared, unknown
+from genlib.runs import cluster, ledger, lessons, planning
+from genlib.runs.params import coerce, declared
 from genlib.runs.run import gpus
 
-SCHEMA = 1
-MOST = 100_000  # runs of one sweep
 _ORPHAN = 3600  # seconds to wait for a run that goes on though its sweep was killed
 _THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they may start
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
@@ -35,137 +28,12 @@ _THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they 
 )
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A run of a sweep: the name of its folder, and the values of what is swept and of ``seed``."""
-
-    name: str
-    values: dict
-
-
-def plan(lesson, grid=None, random=None, n_random=0, seeds=1, seed=None):
-    """List the runs of a sweep: each value of ``grid`` with each other's, with each draw, and with
-    each seed, which varies fastest.
-
-    lesson: its name. grid: {parameter: values}. random: {parameter: (low, high) or (low, high,
-    "log")}: the parameters are drawn together, n_random times, the same at each call. seeds: how
-    many; seed: the first of them, None for the lesson's own. Returns a list of ``Planned``.
-
-    Raises ``UserError`` for a parameter or value that the lesson does not have, and too many runs.
-    """
-    known, grid, random = declared(lessons.find_lesson(lesson)), dict(grid or {}), random or {}
-    for name in (*grid, *random):
-        if name not in known:
-            raise unknown(name, known)
-        if name in ("run_dir", "resume") or (name == "seed" and (seeds != 1 or name in random)):
-            raise UserError(f"{name} cannot be swept here; leave it out (--seeds gives seeds).")
-        if name in grid and name in random:
-            raise UserError(f"{name} is in the grid and drawn at random; choose one of the two.")
-    seeds = coerce("seeds", seeds, int, (1, MOST))
-    n_random = coerce("the number of draws", n_random, int, (1, MOST) if random else (0, 0))
-    if "seed" in known:
-        first = known["seed"].default if seed is None else seed
-        grid["seed"] = grid.pop("seed", range(first, first + seeds))  # to the end
-    elif seeds != 1:
-        raise UserError(f"{lesson} has no parameter seed, so it has one run; leave seeds out.")
-    axes = [[{name: _typed(known, name, v)} for v in grid[name]] for name in grid]
-    axes.insert(-1, _draws(known, random, n_random))
-    count = math.prod(map(len, axes))
-    if not 1 <= count <= MOST:
-        raise UserError(f"this makes {count:,} runs; a sweep has 1 to {MOST:,}.")
-    points = [dict(i for part in point for i in part.items()) for point in itertools.product(*axes)]
-    return list({(run := Planned(_name(values), values)).name: run for values in points}.values())
-
-
-def _typed(known, name, value):
-    return coerce(name, value, known[name].kind, known[name].allowed)
-
-
-def _draws(known, random, n):
-    rng, columns = np.random.default_rng(0), {}
-    for name, (low, *rest) in random.items():
-        kind, wrong = known[name].kind, ":".join(map(str, (low, *rest)))
-        if kind not in (int, float):
-            raise UserError(f"{name} is no number, so nothing is drawn for it; use --grid.")
-        wrong = UserError(
-            f"{name}={wrong} is no range: give low:high, or low:high:log with low above 0."
-        )
-        if not rest or rest[1:] not in ([], ["log"]):
-            raise wrong
-        low, high, scale = _typed(known, name, low), _typed(known, name, rest[0]), rest[1:]
-        if not low < high or (scale and low <= 0):
-            raise wrong
-        if scale:
-            column = np.exp(rng.uniform(math.log(low), math.log(high), n))
-        else:
-            column = rng.uniform(low, high + (kind is int), n)
-        columns[name] = [
-            min(int(v if not scale else round(v)), high) if kind is int else float(f"{v:.8g}")
-            for v in column
-        ]
-    return [
-        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-    ] or [{}]
-
-
-def _name(values):
-    """A folder's name that tells the values, and is valid on every disk."""
-    said = ",".join(f"{name}={value}" for name, value in values.items())
-    name = re.sub(r"[^\w.,=+-]", "_", said, flags=re.ASCII)[:120]
-    if name != said:  # what was replaced or cut may have told two runs apart
-        name += "-" + hashlib.sha256(said.encode()).hexdigest()[:8]
-    return name
-
-
-def read(folder):
-    """Read a sweep's folder: the content of ``sweep.json``, and {name: the last line} of its runs.
-
-    Raises ``UserError`` for a folder that holds no sweep.
-    """
-    folder = Path(folder).expanduser()
-    try:
-        about = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        if about["schema"] != SCHEMA:
-            raise ValueError(f"schema {about['schema']!r}, not {SCHEMA}")
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} is no sweep: it has no sweep.json; give a folder that `genlib sweep` left."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'sweep.json'} is not as a sweep writes it ({error}); start the sweep again "
-            "in another folder."
-        ) from None
-    lines = {}
-    path = folder / "sweep.jsonl"
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-        if line.endswith(b"\n"):  # else the process was killed while it wrote
-            try:
-                ended = json.loads(line)
-                lines[ended["run"]] = ended
-            except (ValueError, KeyError, TypeError):
-                continue  # a damaged line: the run's own folder says whether it is done
-    return about, lines
-
-
-def finished(folder, values):
-    """The SHA-256 of a run's ``metrics.json`` if it ran to its end with ``values``, else None."""
-    try:
-        content = (folder / "metrics.json").read_bytes()
-        parameters = json.loads(content)["parameters"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    same = all(parameters.get(name) == value for name, value in values.items())
-    whole = same and (folder / "lesson.ipynb").is_file()
-    return hashlib.sha256(content).hexdigest() if whole else None
-
-
 class Sweep:
     """A planned sweep and its folder. ``runs``: all of them; ``done()``: {name: line} of those that
     have ended well, as their folders still show.
 
-    lesson, grid, random, n_random, seeds: see ``plan``. preset, values: the parameters of all runs.
-    folder: by default ``runs/sweeps/<lesson>``; what an earlier call left there is taken up.
+    lesson, grid, random, n_random, seeds: see ``planning.plan``. preset, values: the parameters
+    of all runs. folder: by default ``runs/sweeps/<lesson>``; what an earlier call left there is taken up.
     Raises ``UserError`` for a mistake in these, and for a folder that holds another sweep.
     """
 
@@ -180,12 +48,13 @@ class Sweep:
         if self.values.pop("run_dir", ""):
             raise UserError("run_dir is each run's own in a sweep; give the sweep's by --run-dir.")
         self.values.pop("resume", None)
-        self.runs = plan(path.stem, grid, random, n_random, seeds, self.values.pop("seed", None))
+        seed = self.values.pop("seed", None)
+        self.runs = planning.plan(path.stem, grid, random, n_random, seeds, seed)
         swept = [name for name in self.runs[0].values if name != "seed"]
         self.values = {name: v for name, v in self.values.items() if name not in swept}
         self.folder = Path(folder or ROOT / "runs" / "sweeps" / path.stem).expanduser().absolute()
         self.about = {
-            "schema": SCHEMA,
+            "schema": ledger.SCHEMA,
             "lesson": path.stem,
             "code": _code(path),
             "preset": preset,
@@ -193,7 +62,7 @@ class Sweep:
             "swept": swept,
         }
         if (self.folder / "sweep.json").exists():
-            self._refuse_another(read(self.folder)[0])
+            self._refuse_another(ledger.read(self.folder)[0])
         elif self.folder.exists() and not self._is_free():
             raise UserError(f"{self.folder} holds other files; give a new folder by --run-dir.")
 
@@ -222,9 +91,9 @@ class Sweep:
         """{name: its line in ``sweep.jsonl``} of the runs that ended well and are still whole."""
         if not (self.folder / "sweep.json").exists():
             return {}
-        found, (_, lines) = {}, read(self.folder)
+        found, (_, lines) = {}, ledger.read(self.folder)
         for run in self.runs:
-            digest = finished(self.run_folder(run.name), self.values | run.values)
+            digest = ledger.finished(self.run_folder(run.name), self.values | run.values)
             line = lines.get(run.name, {})
             if digest and line.get("sha256") == digest:
                 found[run.name] = line
@@ -250,7 +119,7 @@ class Sweep:
             stack.callback(said.close)
             for name, line in self._outcomes(client, todo, scheduler is None, timeout):
                 ended[name] = line
-                _append(self.folder / "sweep.jsonl", line)
+                ledger.append(self.folder, line)
                 said.tell(line)
         return ended
 
@@ -262,8 +131,8 @@ class Sweep:
             raise unwritable(self.folder, error) from None
         stack.callback(lock(self.folder, wait=0).release)
         write(self.folder / "sweep.json", json.dumps(self.about, indent=1) + "\n")
-        _mend(self.folder / "sweep.jsonl")
-        ended, lines = self.done(), read(self.folder)[1]
+        ledger.mend(self.folder)
+        ended, lines = self.done(), ledger.read(self.folder)[1]
         todo = [run for run in self.runs if run.name not in ended]
         for run in todo:
             if lines.get(run.name, {}).get("sha256"):  # its result is no longer what it was
@@ -286,8 +155,8 @@ class Sweep:
             name = key.rsplit("/", 1)[1]
             values = planned[name].values
             if isinstance(line, Exception):
-                line = _line(name, values, error=_sentence(line))
-            elif not line["error"] and not finished(self.run_folder(name), values):
+                line = ledger.entry(name, values, error=_sentence(line))
+            elif not line["error"] and not ledger.finished(self.run_folder(name), values):
                 raise UserError(
                     f"the workers do not write to the {self.folder} that this machine sees; give "
                     "a folder on a disk that all share by --run-dir."
@@ -317,7 +186,7 @@ def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
     given, began = fixed | values, time.monotonic()
     if folder.exists():
         lock(folder, _ORPHAN).release()
-    if not finished(folder, given):
+    if not ledger.finished(folder, given):
         threads = str(cluster.threads(at_once, local=parent is not None))
         os.environ.update(dict.fromkeys(_THREADS, threads))  # the kernel inherits it
         resumes = "resume" in declared(lessons.find_lesson(lesson))
@@ -330,16 +199,10 @@ def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
                 if another_try and not getattr(error, "started", True):
                     continue
                 took = round(time.monotonic() - began, 2)
-                return _line(name, values, took, error=str(error))
+                return ledger.entry(name, values, took, error=str(error))
             break
-    record = json.loads((folder / "metrics.json").read_bytes())
-    return _line(name, values, record["seconds"], finished(folder, fixed | values) or "")
-
-
-def _line(name, values, seconds=0.0, sha256="", error=""):
-    status = "failed" if error else "done"
-    line = {"run": name, "status": status, "values": values, "seconds": seconds}
-    return line | {"error": error, "sha256": sha256}
+    took = json.loads((folder / "metrics.json").read_bytes())["seconds"]
+    return ledger.entry(name, values, took, ledger.finished(folder, fixed | values) or "")
 
 
 def _sentence(error):
@@ -352,23 +215,6 @@ def _code(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def _append(path, line):
-    try:
-        with path.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise unwritable(path, error) from None
-
-
-def _mend(path):
-    """Cut off a last line that was not written whole, so that the next one begins a line."""
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        write(path, content[: content.rfind(b"\n") + 1])
 
 
 class _Progress:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genlib import UserError, cli
-from genlib.runs import cluster, lessons, sweep
+from genlib.runs import cluster, ledger, lessons, planning, sweep
 from genlib.runs.params import declared
 
 
@@ -31,7 +31,7 @@ class TestPlan:
         path.write_text(json.dumps(notebook))
 
     def test_a_grid_is_each_value_with_each_and_with_each_seed_the_seed_fastest(self):
-        runs = sweep.plan("00", {"epochs": ["1", "2"], "rate": [0.5]}, seeds=2)
+        runs = planning.plan("00", {"epochs": ["1", "2"], "rate": [0.5]}, seeds=2)
         assert values_of(runs) == [
             (("epochs", e), ("rate", 0.5), ("seed", s)) for e in (1, 2) for s in (3, 4)
         ]
@@ -41,33 +41,35 @@ class TestPlan:
         ]
 
     def test_the_first_seed_can_be_given_and_seeds_can_be_the_grid(self):
-        assert values_of(sweep.plan("00", seeds=2, seed=7)) == [(("seed", 7),), (("seed", 8),)]
-        runs = sweep.plan("00", {"seed": [5, 1], "epochs": [1]})
+        assert values_of(planning.plan("00", seeds=2, seed=7)) == [(("seed", 7),), (("seed", 8),)]
+        runs = planning.plan("00", {"seed": [5, 1], "epochs": [1]})
         assert values_of(runs) == [(("epochs", 1), ("seed", 5)), (("epochs", 1), ("seed", 1))]
 
     def test_values_given_twice_are_run_once(self):
-        assert len(sweep.plan("00", {"rate": ["0.5", ".50", 0.5]})) == 1
+        assert len(planning.plan("00", {"rate": ["0.5", ".50", 0.5]})) == 1
 
     def test_draws_lie_in_their_range_are_repeatable_and_go_with_each_grid_value(self):
         ranges = {"rate": (1e-4, 1e-1, "log"), "epochs": (1, 100)}
-        runs = sweep.plan("00", {"use_ema": [True, False]}, ranges, 200)
+        runs = planning.plan("00", {"use_ema": [True, False]}, ranges, 200)
         assert len(runs) == 400
         rates = [run.values["rate"] for run in runs]
         assert rates[:200] == rates[200:]  # the same draws for both grid values
         assert all(1e-4 <= rate <= 1e-1 for rate in rates)
         assert 70 < sum(rate < math.sqrt(1e-5) for rate in rates[:200]) < 130  # log: half below
         assert {type(run.values["epochs"]) for run in runs} == {int}
-        assert sweep.plan("00", {"use_ema": [True, False]}, ranges, 200) == runs
+        assert planning.plan("00", {"use_ema": [True, False]}, ranges, 200) == runs
 
     def test_whole_numbers_are_drawn_with_both_ends(self):
-        drawn = [r.values["epochs"] for r in sweep.plan("00", None, {"epochs": (1, 3)}, 300)]
+        drawn = [r.values["epochs"] for r in planning.plan("00", None, {"epochs": (1, 3)}, 300)]
         assert set(drawn) == {1, 2, 3}
-        drawn = [r.values["epochs"] for r in sweep.plan("00", None, {"epochs": (1, 3, "log")}, 300)]
+        drawn = [
+            r.values["epochs"] for r in planning.plan("00", None, {"epochs": (1, 3, "log")}, 300)
+        ]
         assert set(drawn) == {1, 2, 3}
 
     @given(st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True))
     def test_different_values_get_different_names_that_every_disk_takes(self, texts):
-        names = [sweep._name({"dataset": text}) for text in texts]
+        names = [planning._name({"dataset": text}) for text in texts]
         assert len(set(names)) == len(texts)
         for name in names:
             assert name.isascii() and len(name) < 140 and not set(name) & set('/\\:*?"<>| \n\0')
@@ -95,7 +97,7 @@ class TestPlan:
     )
     def test_a_mistake_is_refused_before_anything_runs(self, arguments, words):
         with pytest.raises(UserError, match=words):
-            sweep.plan("00", **arguments)
+            planning.plan("00", **arguments)
 
     def test_a_value_cannot_be_fixed_and_swept(self):
         with pytest.raises(UserError, match="epochs is swept and also given one value"):
@@ -118,7 +120,7 @@ def finish(planned, run, **changed):
     content = json.dumps({"parameters": planned.values | run.values | changed, "seconds": 2.0})
     (folder / "metrics.json").write_text(content)
     (folder / "lesson.ipynb").write_text("{}")
-    return sweep._line(run.name, run.values, 2.0, hashlib.sha256(content.encode()).hexdigest())
+    return ledger.entry(run.name, run.values, 2.0, hashlib.sha256(content.encode()).hexdigest())
 
 
 def test_a_finished_run_is_done(planned):
@@ -147,15 +149,14 @@ def test_a_torn_or_damaged_line_hides_no_other(planned, tail):
     with (planned.folder / "sweep.jsonl").open("ab") as file:
         file.write(tail)
     assert list(planned.done()) == ["epochs=1"]
-    sweep._mend(planned.folder / "sweep.jsonl")
-    sweep._append(planned.folder / "sweep.jsonl", sweep._line("epochs=2", {"epochs": 2}))
-    assert {"epochs=1", "epochs=2"} <= set(sweep.read(planned.folder)[1])
+    ledger.mend(planned.folder)
+    ledger.append(planned.folder, ledger.entry("epochs=2", {"epochs": 2}))
+    assert {"epochs=1", "epochs=2"} <= set(ledger.read(planned.folder)[1])
 
 
 def test_the_last_line_of_a_run_counts(planned):
-    path = planned.folder / "sweep.jsonl"
-    sweep._append(path, sweep._line("epochs=1", {"epochs": 1}, error="it broke."))
-    assert sweep.read(planned.folder)[1]["epochs=1"]["error"] == "it broke."
+    ledger.append(planned.folder, ledger.entry("epochs=1", {"epochs": 1}, error="it broke."))
+    assert ledger.read(planned.folder)[1]["epochs=1"]["error"] == "it broke."
     assert planned.done() == {}
 
 
@@ -283,4 +284,4 @@ def test_runs_that_go_on_at_once_share_the_cores(
 def test_every_lesson_can_be_swept_over_its_seed():
     for name, path in lessons.lessons().items():
         assert "seed" in declared(path), name
-        assert len(sweep.plan(name, seeds=2)) == 2
+        assert len(planning.plan(name, seeds=2)) == 2
