@@ -33,7 +33,7 @@ class Sweep:
     have ended well, as their folders still show.
 
     lesson, grid, random, n_random, seeds: see ``planning.plan``. preset, values: the parameters
-    of all runs. folder: by default ``runs/sweeps/<lesson>``; what an earlier call left there is taken up.
+    of all runs. folder: by default ``runs/sweeps/<lesson>``; an earlier call's is taken up.
     Raises ``UserError`` for a mistake in these, and for a folder that holds another sweep.
     """
 
