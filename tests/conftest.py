@@ -2,6 +2,8 @@
 
 import hashlib
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -61,6 +63,15 @@ def sockets(monkeypatch):
     monkeypatch.setattr(socket, "socket", Refused)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return tried
+
+
+@pytest.fixture(scope="session")
+def nobody():
+    """A statement by which a process of root's becomes a user whom permissions bind."""
+    drop = "import os; os.geteuid() or (os.setgroups([]), os.setgid(65534), os.setuid(65534))"
+    if subprocess.run([sys.executable, "-c", drop], capture_output=True).returncode:
+        pytest.skip("root may not become another user here, as in a rootless container")
+    return drop
 
 
 @pytest.fixture

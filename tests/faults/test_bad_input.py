@@ -23,9 +23,9 @@ from genlib.training.backend import keras
 
 def assert_one_sentence(text, *words):
     """Fail unless ``text`` is one line, ends like a sentence, and holds the words."""
-    text = tokenizers.strip()
+    text = text.strip()
     assert "\n" not in text and "Traceback" not in text
-    assert tokenizers.endswith((".", "?")), text
+    assert text.endswith((".", "?")), text
     for word in words:
         assert word in text
 

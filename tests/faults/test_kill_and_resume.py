@@ -591,14 +591,12 @@ def test_a_folder_may_have_any_name(children, straight, tmp_path):
     assert json.loads((folder / "params.json").read_text())["run_dir"] == str(folder)
 
 
-def load_as_nobody(folder, content):
+def load_as_nobody(drop, folder, content):
     from genlib import data
     from genlib.data import sources
 
     "".encode("cp437")  # zipfile's, to be imported while Python's folder can be read
-    if os.geteuid() == 0:  # permissions do not bind root
-        os.setgid(65534)
-        os.setuid(65534)
+    exec(drop)
     for name in ("new", "mnist.npz"):
         with contextlib.suppress(PermissionError):
             (folder / name).open("ab").close()
@@ -608,7 +606,7 @@ def load_as_nobody(folder, content):
     print(data.load_images("mnist"))
 
 
-def test_images_load_from_a_folder_that_cannot_be_written(children, small_mnist):
+def test_images_load_from_a_folder_that_cannot_be_written(children, nobody, small_mnist):
     from genlib.data import sources
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own is its user's alone
@@ -616,7 +614,8 @@ def test_images_load_from_a_folder_that_cannot_be_written(children, small_mnist)
         np.savez(folder / "mnist.npz", **small_mnist)
         (folder / "mnist.npz").chmod(0o444)
         folder.chmod(0o555)
-        said = children.run(load_as_nobody, folder, sources.DATASETS["mnist"]["content"])
+        content = sources.DATASETS["mnist"]["content"]
+        said = children.run(load_as_nobody, nobody, folder, content)
         folder.chmod(0o755)
         assert said.startswith("mnist: 60 training and 20 test images")
         assert [path.name for path in folder.iterdir()] == ["mnist.npz"]

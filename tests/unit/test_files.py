@@ -111,9 +111,8 @@ def test_a_path_that_no_file_can_have_is_one_sentence(tmp_path, path):
     assert "\n" not in str(caught.value) and not list(tmp_path.rglob("*.part"))
 
 
-def as_nobody(folder, code):
-    """Run Python code, with ``folder`` in sys.argv, as a user whom permissions bind."""
-    drop = "import os; os.geteuid() or (os.setgroups([]), os.setgid(65534), os.setuid(65534))"
+def as_nobody(drop, folder, code):
+    """Run Python code, with ``folder`` in sys.argv, after the statement ``drop``."""
     # What is imported after that may lie in a folder that this user cannot read.
     code = f"from genlib import UserError, files\nimport filelock, filelock._unix\n{drop}\n{code}"
     command = [sys.executable, "-c", code, str(folder)]
@@ -124,13 +123,13 @@ def as_nobody(folder, code):
 @pytest.mark.parametrize(
     "call", ["files.write(sys.argv[1] + '/a.txt', 'new')", "files.lock(sys.argv[1], wait=1)"]
 )
-def test_a_read_only_folder_is_one_sentence(tmp_path_factory, call):
+def test_a_read_only_folder_is_one_sentence(tmp_path_factory, nobody, call):
     code = f"import sys\ntry:\n    {call}\nexcept UserError as error:\n    print(error)"
     base = tmp_path_factory.getbasetemp().parents[0]
     folder = Path("/tmp", f"genlib_read_only_{os.getpid()}_{base.name}")  # base is its user's alone
     folder.mkdir(0o555)
     try:
-        done = as_nobody(folder, code)
+        done = as_nobody(nobody, folder, code)
     finally:
         left = [path.name for path in folder.iterdir()]
         folder.chmod(0o755)
