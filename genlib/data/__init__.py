@@ -3,11 +3,11 @@
 from genlib.data.images import (
     Images,
     deduplicate,
-    from_model,
     load_images,
     split,
     to_model,
     to_uint8,
+    to_unit,
 )
 from genlib.data.texts import Text, load_text
 
@@ -15,10 +15,10 @@ __all__ = [
     "Images",
     "Text",
     "deduplicate",
-    "from_model",
     "load_images",
     "load_text",
     "split",
     "to_model",
     "to_uint8",
+    "to_unit",
 ]

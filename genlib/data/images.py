@@ -69,13 +69,18 @@ class Images:
 
 
 def to_model(images):
-    """uint8 images, 0 to 255 → float32 in [-1, 1], the range of every model of the course."""
-    return images.astype("float32") / 127.5 - 1.0
+    """Images, uint8 or floats in [0, 1] → float32 in [-1, 1], the range of every model here."""
+    if np.issubdtype(images.dtype, np.integer):
+        return images.astype("float32") / 127.5 - 1.0
+    return images.astype("float32") * 2.0 - 1.0
 
 
-def from_model(images):
-    """Images in [-1, 1] (tensor or array) → float32 NumPy in [0, 1]."""
-    return np.clip((np.asarray(images, "float32") + 1.0) / 2.0, 0.0, 1.0)
+def to_unit(images):
+    """Images, uint8 or floats in [-1, 1] (a tensor too) → float32 NumPy in [0, 1], as shown."""
+    images = np.asarray(images)
+    if np.issubdtype(images.dtype, np.integer):
+        return images.astype("float32") / 255.0
+    return np.clip((images.astype("float32") + 1.0) / 2.0, 0.0, 1.0)
 
 
 def to_uint8(images):

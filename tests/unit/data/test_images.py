@@ -167,14 +167,24 @@ def test_take_keeps_the_first_training_images_and_the_whole_test_part():
 def test_uint8_survives_the_way_into_a_model_and_back(images):
     scaled = data.to_model(images)
     assert scaled.dtype == np.float32 and scaled.min() >= -1 and scaled.max() <= 1
-    drawn = data.from_model(scaled)
+    drawn = data.to_unit(scaled)
     assert drawn.dtype == np.float32 and drawn.min() >= 0 and drawn.max() <= 1
     assert np.array_equal(data.to_uint8(drawn), images)
 
 
+@given(any_images)
+def test_bytes_and_floats_of_one_picture_are_the_same_to_both_functions(images):
+    """The dtype says which range is given: whole numbers are bytes, floats are of the other one."""
+    unit = data.to_unit(images)
+    assert unit.dtype == np.float32 and np.array_equal(unit, np.float32(images / 255.0))
+    assert np.allclose(data.to_model(unit), data.to_model(images), atol=1e-7)
+    assert np.allclose(data.to_unit(data.to_model(unit)), unit, atol=1e-7)
+    assert np.array_equal(data.to_model(images.astype("int64")), data.to_model(images))
+
+
 def test_black_is_minus_one_and_white_is_one_for_a_model():
     assert data.to_model(np.array([0, 255], "uint8")).tolist() == [-1.0, 1.0]
-    assert data.from_model(np.array([-7.0, -1.0, 0.0, 1.0, 7.0])).tolist() == [0, 0, 0.5, 1, 1]
+    assert data.to_unit(np.array([-7.0, -1.0, 0.0, 1.0, 7.0])).tolist() == [0, 0, 0.5, 1, 1]
 
 
 @given(repeated_images)
