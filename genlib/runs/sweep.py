@@ -6,19 +6,16 @@ ended), ``runs/`` (their folders) and, in the end, a table, a figure and a page.
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-import sys
 import time
 from pathlib import Path
-
-from tqdm import tqdm
 
 from genlib import ROOT, UserError
 from genlib.files import lock, unwritable, write
 from genlib.runs import cluster, ledger, lessons, planning
 from genlib.runs.params import coerce, declared
+from genlib.runs.progress import Progress
 from genlib.runs.run import gpus
 
 _ORPHAN = 3600  # seconds to wait for a run that goes on though its sweep was killed
@@ -115,12 +112,12 @@ class Sweep:
             if client and self.about["preset"] == "gpu":
                 lessons.refuse_without_gpu(client.run(gpus))
             ended, todo = self._begin(stack)
-            said = _Progress(self.lesson, len(self.runs), len(ended), progress)
+            said = Progress(self.lesson, "runs", len(self.runs), len(ended), progress)
             stack.callback(said.close)
             for name, line in self._outcomes(client, todo, scheduler is None, timeout):
                 ended[name] = line
                 ledger.append(self.folder, line)
-                said.tell(line)
+                said.tell(name, line["error"])
         return ended
 
     def _begin(self, stack):
@@ -215,35 +212,6 @@ def _code(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-class _Progress:
-    """A live line in a terminal; elsewhere some twenty lines in all, and each failure."""
-
-    def __init__(self, lesson, total, done, shown):
-        self.live = shown and sys.stderr.isatty()
-        self.shown, self.failed = shown, 0
-        self.every = max(1, (total - done) // 20)
-        self.bar = tqdm(
-            total=total,
-            initial=done,
-            desc=lesson,
-            file=sys.stderr if self.live else io.StringIO(),
-            bar_format="{desc}: {n_fmt} of {total_fmt} runs{postfix}, about {remaining} left",
-        )
-
-    def tell(self, line):
-        self.failed += line["status"] == "failed"
-        if self.failed:
-            self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
-        self.bar.update(1)
-        if self.shown and line["error"]:
-            self.bar.write(f"✗ {line['run']}: {line['error']}", file=sys.stdout)
-        if self.shown and not self.live and self.bar.n % self.every == 0:
-            print(self.bar, flush=True)
-
-    def close(self):
-        self.bar.close()
 
 
 def outline(planned, most=10):
