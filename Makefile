@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test notebooks sync checkpoints tensorboard lint clean
+.PHONY: help install run lab test rooms notebooks sync checkpoints tensorboard lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ lab: $(READY)  ## open JupyterLab
 test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+rooms: $(READY)  ## show the rooms of the package and which imports which
+	@$(BIN)/python -m genlib.authoring.rooms
 
 notebooks: $(READY)  ## execute every lesson at the default scale, in place
 	@$(BIN)/python -m genlib.authoring.execute
