@@ -18,7 +18,7 @@ LEVELS = [
     ["genlib"],
 ]
 """The rooms from the top down: one imports from those on the levels below it."""
-ROOMS = sum(LEVELS, [])
+ROOMS = [place for level in LEVELS for place in level]
 
 
 def modules():
