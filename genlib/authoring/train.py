@@ -38,7 +38,9 @@ def best_gan(epochs=15, width=24, latent_dim=64):
     model = gan.build_gan(**parameters)
     model.compile(optimizer=gan.PlayerAdam())
     model.fit(Batches(data.images, 64).stream(), epochs=epochs, shuffle=False, verbose=2)
-    fcd, shares = metrics.evaluate(metrics.Judge(data), data, model.generate(5000, seed=1))
+    judge, drawn = metrics.Judge(data), model.generate(5000, seed=1)
+    fcd = metrics.measure_fcd(drawn, data, judge=judge)
+    shares = metrics.class_shares(judge(drawn)[1], judge.num_classes)
     print(fcd, shares.round(2))
     results = {"fcd": fcd.as_dict(), "class_shares": shares.tolist()}
     _publish(model, "gan_mnist", data, began, results, parameters, epochs=epochs)
@@ -53,7 +55,7 @@ def best_vae(epochs=40, width=16, latent_dim=32, batch_size=64, learning_rate=2e
     model.compile(optimizer=keras.optimizers.Adam(rate))
     model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
     reconstruction, kl = model.elbo_terms(to_model(data.test_images))
-    fcd, _ = metrics.evaluate(metrics.Judge(data), data, model.generate(5000, seed=1))
+    fcd = metrics.measure_fcd(model.generate(5000, seed=1), data, judge=metrics.Judge(data))
     results = {"elbo": -float((reconstruction + kl.sum(1)).mean()), "fcd": fcd.as_dict()}
     print(results)
     _publish(model, "vae_mnist", data, began, results, parameters, epochs=epochs)
@@ -72,7 +74,7 @@ def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=
     model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
     judge, labels = metrics.Judge(data), np.arange(5000) % 10 if num_classes else None
     drawn = model.generate(5000, eta=1.0, labels=labels, seed=1)
-    results = {"fcd": metrics.evaluate(judge, data, drawn)[0].as_dict()}
+    results = {"fcd": metrics.measure_fcd(drawn, data, judge=judge).as_dict()}
     if num_classes:
         results["label_accuracy"] = float(np.mean(judge(drawn)[1] == labels))
     print(results)
@@ -87,7 +89,7 @@ def best_pixels(epochs=1, batch_size=16):
     batches = pixels.PixelBatches(data.images, model.tokenizer, batch_size)
     model.compile(optimizer=muon(1e-2, epochs * len(batches)), jit_compile=True)
     model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
-    fcd, _ = metrics.evaluate(metrics.Judge(data), data, model.generate(2000, seed=1))
+    fcd = metrics.measure_fcd(model.generate(2000, seed=1), data, judge=metrics.Judge(data))
     nats = float(model.nats_per_image(data.test_images).mean())
     results = {"nats_per_image": nats, "fcd": fcd.as_dict()}
     print(results)

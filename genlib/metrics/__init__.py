@@ -1,4 +1,9 @@
-"""Sample quality: every number with its n, its floor and its interval."""
+"""Sample quality: every number with its n, its floor and its interval.
+
+Samples come first, then what they are compared with, then options by name. ``measure_…`` takes
+images or texts as they are; the others take features, classes or probabilities. Each returns a
+``Result``, or {name: ``Result``}.
+"""
 
 import lazy_loader
 
@@ -6,18 +11,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "images": [
-            "class_coverage", "class_shares", "evaluate", "fcd", "frechet_distance",
-            "inception_score", "kid", "nearest_images", "squared_mmd",
+            "class_coverage", "class_shares", "fcd", "frechet_distance", "inception_score", "kid",
+            "measure_fcd", "measure_images", "nearest_images", "squared_mmd",
         ],
+        "intervals": ["MIN_IMAGES"],
         "judge": ["Judge", "build_classifier", "load_classifier", "train_classifier"],
         "neighbours": ["balls", "density_coverage", "memorised", "precision_recall", "radii"],
-        "yardstick": ["measure_images"],
         "texts": [
-            "bits_per_character", "bleu", "bleu_counts", "compare_with_others", "corpus_bleu",
-            "count_ngrams", "distinct_n", "longest_overlap", "self_bleu", "sentence_bleu",
-        ],
-        "text_yardstick": [
-            "distinct_without_each", "jackknife", "measure_texts", "self_bleu_without_each",
+            "bits_per_character", "distinct_n", "longest_overlap", "measure_texts", "self_bleu",
         ],
     },
 )  # fmt: skip

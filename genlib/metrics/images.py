@@ -5,11 +5,16 @@ called FCD, Fréchet classifier distance, and names the classifier by its hash.
 """
 
 import numpy as np
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from genlib import UserError
-from genlib.metrics.judge import MIN_IMAGES
+from genlib.data.images import to_unit
+from genlib.metrics.intervals import around, checked
+from genlib.metrics.neighbours import SMALLEST, density_coverage, memorised, precision_recall
 from genlib.runs.results import Result
+
+COPIES = 1000  # samples looked up in the training set, pixel by pixel: enough to find copying
 
 
 def frechet_distance(mean_1, cov_1, mean_2, cov_2):
@@ -25,42 +30,17 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
     return float(max(0.0, squared))  # rounding may leave it a hair below 0
 
 
-def checked(name, *clouds, at_least=MIN_IMAGES, equal=True):
-    """Points (n, d) as float64. Raises ``UserError`` for fewer than ``at_least``, unequal n (where
-    they must be ``equal``) or d, or numbers that are not finite."""
-    clouds = [np.asarray(cloud, "float64") for cloud in clouds]
-    counts = [len(cloud) for cloud in clouds]
-    if min(counts) < at_least or (equal and len(set(counts)) > 1):
-        kind = "equal numbers of points" if equal else "clouds of points"
-        found = " and ".join(map(str, counts))
-        raise UserError(f"{name} compares {kind}, at least {at_least} each; got {found}.")
-    if len({cloud.shape[1:] for cloud in clouds}) > 1:
-        widths = " and ".join(str(cloud.shape[1:]) for cloud in clouds)
-        raise UserError(f"{name} compares points of one kind; these have the shapes {widths}.")
-    if not all(np.isfinite(cloud).all() for cloud in clouds):
-        raise UserError(f"{name} needs finite features; some are NaN or infinite.")
-    return clouds
+def fcd(samples, reference, *, floor, by, bootstrap=100, seed=0):
+    """Fréchet classifier distance between features of samples and of real images: a ``Result``.
 
-
-def _interval(value, draws, low=0.0, high=np.inf):
-    """95%, from a bootstrap's draws. Resampling adds a statistic's bias once more, so their spread
-    is laid around the value, and cut where the statistic ends."""
-    ends = value + np.percentile(draws, [2.5, 97.5]) - np.mean(draws)
-    return tuple(float(end) for end in np.clip(ends, low, high))
-
-
-def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
-    """Fréchet classifier distance between features of real images and of samples.
-
-    reference: features (n, d) of held-out real images. samples: features (n, d) of generated ones.
+    samples: features (n, d) of generated images. reference: features (n, d) of held-out real ones.
     floor: features (n, d) of other real images; their distance to ``reference`` is the floor.
     by: name of what made the features. The estimate is biased in n, so all three n must be equal.
 
     The interval is that of the estimate at this n, to be read against the floor at the same n.
-    Returns ``Result``. Raises ``UserError`` for unequal n or d, too few samples, or features that
-    are not finite.
+    Raises ``UserError`` for unequal n or d, too few samples, or features that are not finite.
     """
-    reference, samples, floor = checked("FCD", reference, samples, floor)
+    samples, reference, floor = checked("FCD", samples, reference, floor)
 
     def distance(a, b):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
@@ -72,7 +52,9 @@ def fcd(reference, samples, floor, by, bootstrap=100, seed=0):
             distance(reference[rng.integers(0, n, n)], samples[rng.integers(0, n, n)])
             for _ in range(bootstrap)
         ]
-    return Result("FCD", value, n, distance(reference, floor), _interval(value, draws), by)
+    return Result(
+        "FCD", value, n, distance(reference, floor), around(value, draws), by, depends_on_n=True
+    )
 
 
 def squared_mmd(x, y, chunk=200):
@@ -102,24 +84,27 @@ def squared_mmd(x, y, chunk=200):
     return float(value), float(np.sqrt((4 * (n - 2) * single + 2 * of_pairs) / pairs))
 
 
-def kid(reference, samples, floor, by):
+def kid(samples, reference, *, floor, by):
     """Kernel distance (Bińkowski et al. 2018) on the judge's features: a ``Result``.
 
     Unlike FCD it is unbiased: equal distributions give 0 in expectation at any n, and single values
-    below 0. Arguments as in ``fcd``; the interval is 1.96 standard errors to each side.
+    below 0. Their spread depends on n, so they too are compared at equal n. Arguments as in
+    ``fcd``; the interval is 1.96 standard errors to each side. Raises ``UserError`` as that does.
     """
-    reference, samples, floor = checked("KID", reference, samples, floor)
+    samples, reference, floor = checked("KID", samples, reference, floor)
     value, error = squared_mmd(reference, samples)
     interval = (value - 1.96 * error, value + 1.96 * error)
-    return Result("KID", value, len(samples), squared_mmd(reference, floor)[0], interval, by)
+    best = squared_mmd(reference, floor)[0]
+    return Result("KID", value, len(samples), best, interval, by, depends_on_n=True)
 
 
-def inception_score(probabilities, real, by, bootstrap=200, seed=0):
+def inception_score(probabilities, real, *, by, bootstrap=200, seed=0):
     """exp E KL(p(y | x) ‖ p(y)) (Salimans et al. 2016, section 4), by our classifier: a ``Result``.
 
     probabilities, real: class probabilities (n, classes) of samples, and of as many real images,
     whose score is the ``floor``. From 1 to the number of classes, the more the better. It sees
-    neither a lack of variety within a class nor whether an image resembles the data.
+    neither a lack of variety within a class nor whether an image resembles the data. Raises
+    ``UserError`` for unequal n, too few samples, or rows that are no probabilities.
     """
     probabilities, real = checked("the inception score", probabilities, real)
     for rows in (probabilities, real):
@@ -135,16 +120,16 @@ def inception_score(probabilities, real, by, bootstrap=200, seed=0):
     n, equal = len(real), np.full(len(real), 1 / len(real))
     value, rng = float(score(equal, probabilities)), np.random.default_rng(seed)
     draws = score(rng.multinomial(n, equal, bootstrap) / n, probabilities)
-    interval = _interval(value, draws, 1.0, probabilities.shape[1])
-    return Result("inception score", value, n, float(score(equal, real)), interval, by)
+    interval, best = around(value, draws, 1.0, probabilities.shape[1]), float(score(equal, real))
+    return Result("inception score", value, n, best, interval, by, True, depends_on_n=True)
 
 
-def class_coverage(classes, reference, floor, by, bootstrap=200, seed=0):
+def class_coverage(classes, reference, *, floor, by, bootstrap=200, seed=0):
     """What the class distributions of samples and of real images have in common: a ``Result``.
 
     Σ min(p, q) over the classes, from 0 to 1, that is 1 − their total variation distance. A class
     that is missing, or a wrong balance, lowers it. classes, reference (real), floor (real again):
-    class numbers, n each.
+    class numbers, n each. Raises ``UserError`` for unequal n or too few of them.
     """
     clouds = checked("class coverage", classes, reference, floor)
     number = int(max(cloud.max() for cloud in clouds)) + 1
@@ -153,13 +138,18 @@ def class_coverage(classes, reference, floor, by, bootstrap=200, seed=0):
     drawn, real, other = (count / n for count in counts)
     value = float(np.minimum(drawn, real).sum())
     resampled = [rng.multinomial(n, share, bootstrap) / n for share in (drawn, real)]
-    interval = _interval(value, np.minimum(*resampled).sum(1), 0.0, 1.0)
+    interval = around(value, np.minimum(*resampled).sum(1), 0.0, 1.0)
     best = float(np.minimum(other, real).sum())
-    return Result("class coverage", value, n, best, interval, by)
+    return Result("class coverage", value, n, best, interval, by, True, depends_on_n=True)
 
 
 def class_shares(classes, num_classes):
-    """Share of each class relative to uniform (num_classes,): 1 everywhere is a perfect balance."""
+    """Share of each class relative to uniform (num_classes,): 1 everywhere is a perfect balance.
+
+    classes: class numbers (n,), or None from a judge without classes, which has no shares: None.
+    """
+    if classes is None:
+        return None
     return np.bincount(classes, minlength=num_classes) / len(classes) * num_classes
 
 
@@ -174,16 +164,69 @@ def nearest_images(samples, images):
     return images[best]
 
 
-def evaluate(judge, data, samples, seed=0, bootstrap=100):
-    """Judge generated images beside the dataset's test images.
+def measure_fcd(samples, data, *, judge, seed=0, bootstrap=100):
+    """FCD of generated images beside the dataset's test images: a ``Result``.
 
-    samples: float (n, height, width, channels) in [0, 1]; bootstrap: of ``fcd``. Returns (FCD
-    ``Result``, class shares or None). With m test images, min(n, m) of each side are compared; the
-    floor takes as many training images.
+    samples: float (n, height, width, channels) in [0, 1]. data: ``data.Images``; of its m test
+    images, min(n, m) of each side are compared, and the floor takes as many training images.
+    judge: a ``metrics.Judge``. seed: of which images are taken. bootstrap: as in ``fcd``. Raises
+    ``UserError`` for too few images, or samples out of [0, 1].
     """
     rng = np.random.default_rng(seed)
     n = min(len(samples), len(data.test_images), len(data.images))
-    test, train = (p[rng.permutation(len(p))[:n]] / 255.0 for p in (data.test_images, data.images))
-    generated, classes = judge(samples[:n])
-    result = fcd(judge(test)[0], generated, judge(train)[0], judge.name, bootstrap)
-    return result, None if classes is None else class_shares(judge(samples)[1], judge.num_classes)
+    test, train = (
+        to_unit(part[rng.permutation(len(part))[:n]]) for part in (data.test_images, data.images)
+    )
+    drawn, real, floor = (judge(part)[0] for part in (samples[:n], test, train))
+    return fcd(drawn, real, floor=floor, by=judge.name, bootstrap=bootstrap)
+
+
+def measure_images(samples, data, *, judge, n=None, seed=0):
+    """Every metric of images at once, on the same real ones, at the same n: {name: ``Result``}.
+
+    samples: float (m, height, width, channels) in [0, 1]. data: ``data.Images``. judge: a
+    ``metrics.Judge``. n: how many of the samples, of the test images and (for the floors) of the
+    training images are compared, the most that there are if None.
+
+    The names: fcd, kid, precision, recall, density, coverage, memorised, and for a judge with
+    classes inception_score and class_coverage. Raises ``UserError`` for an n that is too small or
+    larger than what there is, and for test images that are all equal.
+    """
+    most = min(len(samples), len(data.test_images), len(data.images))
+    n = most if n is None else n
+    if not SMALLEST <= n <= most:
+        raise UserError(
+            f"n={n} is not possible: all metrics together need {SMALLEST} images or more, and "
+            f"there are {len(samples)} samples, {len(data.test_images)} test and "
+            f"{len(data.images)} training images."
+        )
+    rng = np.random.default_rng(seed)
+    test, train, samples = (
+        part[rng.permutation(len(part))[:n]] for part in (data.test_images, data.images, samples)
+    )
+    test, train = to_unit(test), to_unit(train)
+    if np.ptp(test, axis=0).max() == 0:
+        raise UserError(f"all {n} test images of {data.name} are equal: nothing can be measured.")
+    clouds, logits = zip(*map(judge.outputs, (samples, test, train)), strict=True)
+    drawn, real, other = clouds
+    options = {"floor": other, "by": judge.name}
+    # Small arrays gain nothing from threads, and lose much where other processes run.
+    with threadpool_limits(1 if n < 1000 else None):
+        results = {
+            "fcd": fcd(drawn, real, **options),
+            "kid": kid(drawn, real, **options),
+            **precision_recall(drawn, real, **options),
+            **density_coverage(drawn, real, **options),
+            "memorised": memorised(
+                samples[:COPIES],
+                to_unit(data.images),
+                held_out=test[: 2 * COPIES],
+                by="pixels",
+            ),
+        }
+    if logits[0] is not None:
+        chances = [softmax(part.astype("float64"), axis=1) for part in logits[:2]]
+        results["inception_score"] = inception_score(*chances, by=judge.name)
+        drawn, real, other = (part.argmax(1) for part in logits)
+        results["class_coverage"] = class_coverage(drawn, real, floor=other, by=judge.name)
+    return results

@@ -4,13 +4,11 @@ import numpy as np
 
 from genlib import UserError
 from genlib.data import checkpoints
-from genlib.data.images import to_model
+from genlib.data.images import to_model, to_unit
+from genlib.metrics.intervals import MIN_IMAGES
 from genlib.training.backend import keras
 
 layers = keras.layers
-
-
-MIN_IMAGES = 20  # below this, a distance between distributions says nothing
 
 
 def build_classifier(image_shape, num_classes):
@@ -48,7 +46,8 @@ class Judge:
 
     For a dataset with a shipped classifier (digits, mnist) it is that one. For other labelled data
     it is trained here, on the training part. Without labels, the features are the images' first 64
-    principal components, and ``classes`` is not available.
+    principal components, and ``classes`` is not available. Raises ``UserError`` for data with fewer
+    than 20 test images.
     """
 
     def __init__(self, data):
@@ -80,12 +79,14 @@ class Judge:
         self.name, self.num_classes = name, model.output_shape[-1]
 
     def __call__(self, images):
-        """Images, float (N, height, width, channels) in [0, 1] → (features, classes or None)."""
+        """Images, float (N, height, width, channels) in [0, 1] → (features, classes or None).
+        Raises ``UserError`` for images out of range."""
         features, logits = self.outputs(images)
         return features, None if logits is None else logits.argmax(-1)
 
     def outputs(self, images):
-        """Images, as above → features (N, d) and logits (N, classes), or None without classes."""
+        """Images, as above → features (N, d) and logits (N, classes), or None without classes.
+        Raises ``UserError`` for images out of range."""
         images = np.asarray(images, "float32")
         if not (images.min() >= 0 and images.max() <= 1):
             raise UserError(
@@ -96,7 +97,7 @@ class Judge:
             return (images.reshape(len(images), -1) - self._mean) @ self._axes, None
         features, logits = [], []
         for start in range(0, len(images), 500):
-            pair = self._outputs(images[start : start + 500] * 2 - 1, training=False)
+            pair = self._outputs(to_model(images[start : start + 500]), training=False)
             features.append(np.asarray(pair[0]))
             logits.append(np.asarray(pair[1]))
         return np.concatenate(features).astype("float64"), np.concatenate(logits)
@@ -105,6 +106,6 @@ class Judge:
 def _principal_components(images, count=64):
     from sklearn.decomposition import PCA
 
-    flat = images.reshape(len(images), -1)[:5000] / 255.0
+    flat = to_unit(images.reshape(len(images), -1)[:5000]).astype("float64")
     pca = PCA(min(count, *flat.shape), random_state=0).fit(flat)
     return pca.mean_, pca.components_.T

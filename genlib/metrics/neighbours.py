@@ -9,8 +9,7 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from genlib.metrics.images import checked
-from genlib.metrics.judge import MIN_IMAGES
+from genlib.metrics.intervals import MIN_IMAGES, checked, percentiles
 from genlib.runs.results import Result
 
 FOLDS = 10  # disjoint parts, whose spread tells the error
@@ -46,12 +45,13 @@ def balls(points, centres, radius, chunk=500):
     return counts, held
 
 
-def precision_recall(reference, samples, floor, by, k=3):
-    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2): two ``Result``.
+def precision_recall(samples, reference, *, floor, by, k=3):
+    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2): {name: ``Result``}.
 
     Precision is the share of samples inside a real image's ball: are they realistic? Recall is the
     share of real images inside a sample's ball: does the model make all there is? Both are 0 to 1
     and depend on n. Arguments as in ``metrics.fcd``; real against real is the best to be expected.
+    Raises ``UserError`` as that does, for fewer than 10 (k + 2) points too.
     """
 
     def shares(real, drawn):
@@ -59,51 +59,51 @@ def precision_recall(reference, samples, floor, by, k=3):
         recalled = balls(real, drawn, radii(drawn, k))[0] > 0
         return np.array([precise.mean(), recalled.mean()])
 
-    return _results(("precision", "recall"), shares, reference, samples, floor, by, k)
+    return _results(("precision", "recall"), shares, samples, reference, floor, by, k)
 
 
-def density_coverage(reference, samples, floor, by, k=5):
-    """Density and coverage (Naeem et al. 2020, eq. 3 and 5): two ``Result``.
+def density_coverage(samples, reference, *, floor, by, k=5):
+    """Density and coverage (Naeem et al. 2020, eq. 3 and 5): {name: ``Result``}.
 
     Density counts in how many real balls a sample lies, over k: about 1 where samples are spread as
     the real images are, and one outlier among those does not help the samples near it. Coverage is
-    the share of real balls that hold a sample, 0 to 1. Arguments as in ``metrics.fcd``.
+    the share of real balls that hold a sample, 0 to 1. Arguments and errors as in
+    ``precision_recall``.
     """
 
     def numbers(real, drawn):
         counts, held = balls(drawn, real, radii(real, k))
         return np.array([counts.mean() / k, held.mean()])
 
-    return _results(("density", "coverage"), numbers, reference, samples, floor, by, k)
+    return _results(("density", "coverage"), numbers, samples, reference, floor, by, k)
 
 
-def _results(names, statistic, reference, samples, floor, by, k):
-    """A ``Result`` for each number of ``statistic(real, drawn)``.
+def _results(names, statistic, samples, reference, floor, by, k):
+    """{name: ``Result``} for each number of ``statistic(real, drawn)``.
 
     Resampling would put copies of a point into each other's balls. So the error comes from disjoint
     folds, each judged alone: their spread over √folds, times Student's t.
     """
     least = FOLDS * (k + 2)
-    clouds = checked(names[0], reference, samples, floor, at_least=least)
-    reference, samples, floor = (cloud.astype("float32") for cloud in clouds)
+    clouds = checked(names[0], samples, reference, floor, at_least=least)
+    samples, reference, floor = (cloud.astype("float32") for cloud in clouds)
     value, best = statistic(reference, samples), statistic(reference, floor)
     with threadpool_limits(1 if len(samples) < 5000 else None):  # small parts gain nothing by two
         folds = [statistic(reference[i::FOLDS], samples[i::FOLDS]) for i in range(FOLDS)]
     error = np.std(folds, 0, ddof=1) / np.sqrt(FOLDS)
     reach = stats.t.ppf(0.975, FOLDS - 1) * error
-    results = []
-    n = len(samples)
+    results, n = {}, len(samples)
     for name, v, b, r in zip(names, value, best, reach, strict=True):
         highest = np.inf if name == "density" else 1.0
         if highest == 1:  # a share of n has at least a share's error, if all folds agree by chance
             share = (v * n + 2) / (n + 4)  # Agresti & Coull (1998)
             r = max(r, 1.96 * np.sqrt(share * (1 - share) / n))
         interval = (float(max(0.0, v - r)), float(min(highest, v + r)))
-        results.append(Result(name, float(v), n, float(b), interval, by))
-    return tuple(results)
+        results[name] = Result(name, float(v), n, float(b), interval, by, True, depends_on_n=True)
+    return results
 
 
-def memorised(samples, train, held_out, by, tail=0.01, bootstrap=200, seed=0):
+def memorised(samples, train, *, held_out, by, tail=0.01, bootstrap=200, seed=0):
     """Share of samples that are suspiciously near to an image of the training set: a ``Result``.
 
     A distance alone means little: blurred images are near to everything. So each sample's distance
@@ -112,7 +112,8 @@ def memorised(samples, train, held_out, by, tail=0.01, bootstrap=200, seed=0):
     sample counts when its ratio is below that of all but ``tail`` of them, which is the floor.
 
     samples, train, held_out: (n, …), numbers of any equal shape, pixels or features; half of
-    ``held_out`` (40 at least) is the yardstick, the other half is compared with it.
+    ``held_out`` is the yardstick, the other half is compared with it. Raises ``UserError`` for
+    fewer than 40 of any, unequal shapes, or numbers that are not finite.
     """
     flat = [np.reshape(part, (len(part), -1)) for part in (samples, train, held_out)]
     samples, train, held_out = checked("memorised", *flat, at_least=2 * MIN_IMAGES, equal=False)
@@ -133,5 +134,4 @@ def memorised(samples, train, held_out, by, tail=0.01, bootstrap=200, seed=0):
         share(rng.choice(honest, len(honest)), rng.choice(found, len(found)))
         for _ in range(bootstrap)
     ]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Result("memorised", value, len(samples), tail, (float(low), float(high)), by)
+    return Result("memorised", value, len(samples), tail, percentiles(draws), by)

@@ -56,7 +56,7 @@ def test_frechet_distance_is_a_real_number_for_singular_covariances():
 
 def test_fcd_is_the_distance_of_the_moments_and_its_floor_that_of_the_real_images():
     real, drawn, other = features(0), features(1, shift=2), features(2)
-    result = metrics.fcd(real, drawn, other, by="me")
+    result = metrics.fcd(drawn, real, floor=other, by="me")
 
     def distance(a, b):
         return metrics.frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
@@ -69,8 +69,11 @@ def test_fcd_is_the_distance_of_the_moments_and_its_floor_that_of_the_real_image
 
 
 def test_fcd_repeats_with_its_seed():
-    clouds = features(0), features(1, shift=1), features(2)
-    first, second, third = (metrics.fcd(*clouds, "me", seed=s).interval for s in (1, 1, 2))
+    options = {"floor": features(2), "by": "me"}
+    first, second, third = (
+        metrics.fcd(features(1, shift=1), features(0), **options, seed=s).interval
+        for s in (1, 1, 2)
+    )
     assert first == second != third
 
 
@@ -80,8 +83,9 @@ def test_the_interval_covers_the_expected_value_about_as_often_as_it_claims(d, n
     # that are not moved back to the estimate would cover it far less often at d = 8.
     results = []
     for seed in range(60):
-        clouds = features([seed, 1], n, d), features([seed, 2], n, d, shift=1), features(0, n, d)
-        results.append(metrics.fcd(*clouds, "me", bootstrap=50, seed=seed))
+        clouds = features([seed, 2], n, d, shift=1), features([seed, 1], n, d)
+        options = {"floor": features(0, n, d), "by": "me", "bootstrap": 50, "seed": seed}
+        results.append(metrics.fcd(*clouds, **options))
     low, high = np.transpose([result.interval for result in results])
     expected = np.mean([result.value for result in results])
     assert np.mean((low <= expected) & (expected <= high)) >= 0.85
@@ -120,7 +124,7 @@ def direct_mmd(x, y):
 def test_kid_equals_a_direct_double_sum(chunk):
     x, y, other = features(0, 30), features(1, 30, shift=1), features(2, 30)
     assert metrics.squared_mmd(x, y, chunk)[0] == pytest.approx(direct_mmd(x, y), rel=1e-4)
-    result = metrics.kid(x, y, other, "me")
+    result = metrics.kid(y, x, floor=other, by="me")
     assert result.value == pytest.approx(direct_mmd(x, y), rel=1e-4)
     assert result.floor == pytest.approx(direct_mmd(x, other), rel=1e-3, abs=1e-5)
 
@@ -139,24 +143,24 @@ def test_kid_is_unbiased_and_its_standard_error_is_the_spread_of_its_values(shif
 
 def test_the_inception_score_of_one_hot_predictions_is_the_number_of_classes():
     certain = np.tile(np.eye(5), (20, 1))
-    result = metrics.inception_score(certain, certain, "me")
+    result = metrics.inception_score(certain, certain, by="me")
     assert result.value == pytest.approx(5) == result.floor and result.interval[1] <= 5
     same = np.tile(np.eye(5)[:1], (100, 1))
     unsure = np.full((100, 5), 0.2)
     for rows in (same, unsure):
-        assert metrics.inception_score(rows, certain, "me").value == pytest.approx(1)
+        assert metrics.inception_score(rows, certain, by="me").value == pytest.approx(1)
 
 
 def test_the_inception_score_equals_its_definition():
     rows, real = np.random.default_rng(0).dirichlet(np.ones(4), (2, 50))
     kl = [sum(p * np.log(p / m) for p, m in zip(row, rows.mean(0), strict=True)) for row in rows]
-    assert metrics.inception_score(rows, real, "me").value == pytest.approx(np.exp(np.mean(kl)))
+    assert metrics.inception_score(rows, real, by="me").value == pytest.approx(np.exp(np.mean(kl)))
 
 
 def test_class_coverage_is_what_two_distributions_have_in_common():
     real, other = np.repeat(range(4), 25), np.repeat(range(4), [20, 30, 25, 25])
     drawn = np.repeat([0, 1, 2], [50, 25, 25])  # the last class is missing, the first is doubled
-    result = metrics.class_coverage(drawn, real, other, "me")
+    result = metrics.class_coverage(drawn, real, floor=other, by="me")
     assert result.value == 0.75 and result.floor == pytest.approx(0.95) and result.n == 100
 
 
@@ -165,13 +169,14 @@ def test_the_other_intervals_cover_the_expected_value_about_as_often_as_they_cla
     for seed in range(150):
         rng = np.random.default_rng(seed)
         chances = rng.dirichlet(np.full(5, 0.3), 100)
-        classes = rng.choice(4, 100, p=[0.4, 0.3, 0.2, 0.1]), *rng.choice(4, (2, 100))
-        clouds = features([seed, 1], 60), features([seed, 2], 60, shift=1), features(0, 60)
+        classes = rng.choice(4, 100, p=[0.4, 0.3, 0.2, 0.1])
+        real, other = rng.choice(4, (2, 100))
+        clouds = features([seed, 2], 60, shift=1), features([seed, 1], 60)
         rows.append(
             (
-                metrics.inception_score(chances, chances, "me"),
-                metrics.class_coverage(*classes, "me"),
-                metrics.kid(*clouds, "me"),
+                metrics.inception_score(chances, chances, by="me"),
+                metrics.class_coverage(classes, real, floor=other, by="me"),
+                metrics.kid(*clouds, floor=features(0, 60), by="me"),
             )
         )
     value = np.array([[r.value for r in row] for row in rows])
@@ -182,17 +187,18 @@ def test_the_other_intervals_cover_the_expected_value_about_as_often_as_they_cla
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    "metric, parts, words",
     [
-        (lambda: metrics.kid(features(0), features(1, d=4), features(2), "me"), "one kind"),
-        (lambda: metrics.kid(*[features(0, 19)] * 3, "me"), "at least 20 each"),
-        (lambda: metrics.inception_score(*[features(0)] * 2, "me"), "do not sum to 1"),
-        (lambda: metrics.class_coverage([1] * 30, [1] * 30, [1] * 29, "me"), "30 and 30 and 29"),
+        (metrics.kid, (features(0), features(1, d=4), features(2)), "one kind"),
+        (metrics.kid, [features(0, 19)] * 3, "at least 20 each"),
+        (metrics.inception_score, [features(0)] * 2, "do not sum to 1"),
+        (metrics.class_coverage, ([1] * 30, [1] * 30, [1] * 29), "30 and 30 and 29"),
     ],
 )
-def test_the_other_metrics_refuse(call, words):
+def test_the_other_metrics_refuse(metric, parts, words):
+    floor = {"floor": parts[2]} if len(parts) > 2 else {}
     with pytest.raises(UserError, match=words):
-        call()
+        metric(*parts[:2], **floor, by="me")
 
 
 def with_one(bad):
@@ -213,7 +219,7 @@ def with_one(bad):
 )
 def test_fcd_refuses(clouds, words):
     with pytest.raises(UserError, match=words):
-        metrics.fcd(*clouds, "me")
+        metrics.fcd(*clouds[:2], floor=clouds[2], by="me")
 
 
 @given(st.lists(st.integers(0, 3), min_size=1))
@@ -221,6 +227,10 @@ def test_class_shares_are_relative_to_uniform(classes):
     shares = metrics.class_shares(np.array(classes), 4)
     assert shares.shape == (4,) and shares.mean() == pytest.approx(1)
     assert shares.tolist() == [classes.count(c) / len(classes) * 4 for c in range(4)]
+
+
+def test_a_judge_without_classes_gives_no_class_shares():
+    assert metrics.class_shares(None, 0) is None
 
 
 def test_nearest_images_are_the_nearest_by_brute_force():
@@ -248,18 +258,20 @@ def test_without_labels_the_features_are_the_principal_components(unlabelled):
     assert np.all(np.diff(np.diag(covariance)) < 1e-6)  # the largest first
 
 
-def test_evaluate_gives_zero_for_the_test_images_and_ranks_worse_samples(unlabelled):
+def test_measure_fcd_gives_zero_for_the_test_images_and_ranks_worse_samples(unlabelled):
     judge, test = metrics.Judge(unlabelled), unlabelled.test_images / 255
     noise = np.random.default_rng(0).random(test.shape)
     blurred = 0.9 * test + 0.1 * noise
-    values = [metrics.evaluate(judge, unlabelled, s)[0].value for s in (test, blurred, noise)]
+    values = [
+        metrics.measure_fcd(part, unlabelled, judge=judge).value for part in (test, blurred, noise)
+    ]
     assert values[0] == pytest.approx(0, abs=1e-4) and values[0] < values[1] < values[2]
 
 
-def test_evaluate_compares_equal_numbers_and_takes_the_floor_from_training_images(unlabelled):
+def test_measure_fcd_compares_equal_numbers_and_takes_the_floor_from_training_images(unlabelled):
     judge = metrics.Judge(unlabelled)
-    result, shares = metrics.evaluate(judge, unlabelled, unlabelled.images[:50] / 255)
-    assert result.n == 50 and shares is None and result.floor > 0
+    result = metrics.measure_fcd(unlabelled.images[:50] / 255, unlabelled, judge=judge)
+    assert result.n == 50 and result.floor > 0
 
 
 def test_with_labels_a_classifier_is_trained_that_names_the_classes(digits):
@@ -268,8 +280,6 @@ def test_with_labels_a_classifier_is_trained_that_names_the_classes(digits):
     found, classes = judge(toy.test_images / 255)
     assert "trained here on toy" in judge.name and found.shape == (len(toy.test_images), 64)
     assert np.mean(classes == toy.test_labels) > 0.3  # by chance: 0.1
-    _, shares = metrics.evaluate(judge, toy, toy.test_images / 255)
-    assert np.allclose(shares, metrics.class_shares(classes, 10))
 
 
 @pytest.mark.backend

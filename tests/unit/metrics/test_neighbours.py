@@ -32,12 +32,21 @@ def brute(real, drawn, k):
     )
 
 
+def all_four(drawn, real, other):
+    """Precision, recall, density and coverage: {name: ``Result``}."""
+    options = {"floor": other, "by": "me"}
+    return {
+        **metrics.precision_recall(drawn, real, **options),
+        **metrics.density_coverage(drawn, real, **options),
+    }
+
+
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_all_four_equal_their_definitions(k):
     real, drawn, other = cloud(0), cloud(1, shift=1.5), cloud(2)
     found = (
-        *metrics.precision_recall(real, drawn, other, "me", k),
-        *metrics.density_coverage(real, drawn, other, "me", k),
+        *metrics.precision_recall(drawn, real, floor=other, by="me", k=k).values(),
+        *metrics.density_coverage(drawn, real, floor=other, by="me", k=k).values(),
     )
     assert [r.name for r in found] == ["precision", "recall", "density", "coverage"]
     assert [r.value for r in found] == pytest.approx(brute(real, drawn, k))
@@ -60,27 +69,24 @@ def test_a_point_on_the_edge_of_a_ball_is_inside():
 def test_half_of_the_modes_is_perfect_precision_and_half_recall_and_coverage():
     real = np.concatenate([grid(0), grid(10_000)])
     drawn = np.concatenate([grid(0), grid(0) + 0.3])  # near the first half, twice as dense
-    precision, recall = metrics.precision_recall(real, drawn, real, "me")
-    density, coverage = metrics.density_coverage(real, drawn, real, "me")
-    assert (precision.value, recall.value, coverage.value) == (1, 0.5, 0.5)
-    assert (precision.floor, recall.floor, coverage.floor) == (1, 1, 1)
-    assert density.value > 1  # all samples where half of the images are
+    found = all_four(drawn, real, real)
+    assert [found[m].value for m in ("precision", "recall", "coverage")] == [1, 0.5, 0.5]
+    assert [found[m].floor for m in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert found["density"].value > 1  # all samples where half of the images are
 
 
 def test_one_outlier_among_the_real_images_raises_precision_but_not_density():
     real = np.concatenate([cloud(0, 199), [[60.0, 0, 0]]])
     drawn = cloud(1, shift=30)  # nowhere near the cloud, inside the outlier's wide ball
-    (precision, _), (density, coverage) = (
-        metric(real, drawn, cloud(2), "me")
-        for metric in (metrics.precision_recall, metrics.density_coverage)
-    )
-    assert precision.value > 0.9 and density.value < 0.25 and coverage.value < 0.02
+    found = all_four(drawn, real, cloud(2))
+    assert found["precision"].value > 0.9
+    assert found["density"].value < 0.25 and found["coverage"].value < 0.02
 
 
 def test_samples_that_are_all_equal_have_no_recall():
     drawn = np.zeros((200, 3))
-    precision, recall = metrics.precision_recall(cloud(0), drawn, cloud(1), "me")
-    assert precision.value == 1 and recall.value == 0
+    found = metrics.precision_recall(drawn, cloud(0), floor=cloud(1), by="me")
+    assert found["precision"].value == 1 and found["recall"].value == 0
 
 
 # Memorisation
@@ -89,8 +95,8 @@ def test_samples_that_are_all_equal_have_no_recall():
 def test_copies_are_counted_and_fresh_samples_are_not():
     train, held, fresh = cloud(0, 2000, 8), cloud(1, 1000, 8), cloud(2, 500, 8)
     mixed = np.concatenate([train[:200], fresh[:300]])
-    honest = metrics.memorised(fresh, train, held, "me")
-    copied = metrics.memorised(mixed, train, held, "me")
+    honest = metrics.memorised(fresh, train, held_out=held, by="me")
+    copied = metrics.memorised(mixed, train, held_out=held, by="me")
     assert honest.value < 0.03 and honest.floor == 0.01
     assert honest.interval[0] <= 0.01 <= honest.interval[1]
     assert copied.value == pytest.approx(0.4, abs=0.02) and copied.interval[0] > 0.35
@@ -100,13 +106,15 @@ def test_copies_are_counted_and_fresh_samples_are_not():
 def test_samples_that_are_near_to_everything_are_not_taken_for_copies():
     train, held = cloud(0, 2000, 8), cloud(1, 1000, 8)
     middle = 0.3 * cloud(2, 500, 8)  # as blurred images are
-    assert metrics.memorised(middle, train, held, "me").value < 0.05
+    assert metrics.memorised(middle, train, held_out=held, by="me").value < 0.05
 
 
 def test_memorisation_looks_at_images_of_any_shape_and_repeats_with_its_seed():
     train, held, drawn = (cloud(i, 100, 12).reshape(-1, 2, 3, 2) for i in range(3))
     drawn = np.concatenate([train[:30], drawn[:70]])
-    one, two, three = (metrics.memorised(drawn, train, held, "me", seed=s) for s in (1, 1, 2))
+    one, two, three = (
+        metrics.memorised(drawn, train, held_out=held, by="me", seed=s) for s in (1, 1, 2)
+    )
     assert one == two != three and one.value >= 0.3
 
 
@@ -117,10 +125,8 @@ def test_memorisation_looks_at_images_of_any_shape_and_repeats_with_its_seed():
 def test_the_intervals_cover_the_expected_values_about_as_often_as_they_claim(shift):
     rows = []
     for seed in range(40):
-        clouds = cloud([seed, 1], 100), cloud([seed, 2], 100, shift=shift), cloud(0, 100)
-        rows.append(
-            metrics.precision_recall(*clouds, "me") + metrics.density_coverage(*clouds, "me")
-        )
+        clouds = cloud([seed, 2], 100, shift=shift), cloud([seed, 1], 100), cloud(0, 100)
+        rows.append(all_four(*clouds).values())
     value = np.array([[r.value for r in row] for row in rows])
     low, high = np.array([[r.interval for r in row] for row in rows]).transpose(2, 0, 1)
     expected = value.mean(0)
@@ -142,12 +148,12 @@ def test_the_intervals_cover_the_expected_values_about_as_often_as_they_claim(sh
 )
 def test_precision_and_recall_refuse(clouds, words):
     with pytest.raises(UserError, match=words):
-        metrics.precision_recall(*clouds, "me")
+        metrics.precision_recall(*clouds[:2], floor=clouds[2], by="me")
 
 
 def test_density_and_memorisation_refuse_too_few():
     few = cloud(0, 69), cloud(1, 69), cloud(2, 69)
     with pytest.raises(UserError, match="at least 70 each; got 69 and 69 and 69"):
-        metrics.density_coverage(*few, "me")
+        metrics.density_coverage(*few[:2], floor=few[2], by="me")
     with pytest.raises(UserError, match="at least 40 each; got 3 and 69 and 69"):
-        metrics.memorised(few[0][:3], *few[1:], "me")
+        metrics.memorised(few[0][:3], few[1], held_out=few[2], by="me")
