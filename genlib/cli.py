@@ -56,7 +56,7 @@ def _parser():
         ("list", "where each dataset is on this machine"),
         ("fetch", "download what is not here"),
         ("verify", "check the datasets and the shipped checkpoints by their hashes"),
-        ("export", "pack datasets and checkpoints, for machines without a network"),
+        ("export", "pack datasets, for machines without a network"),
         ("import", "place what an archive holds, once all of it is verified"),
     ):
         one = verbs.add_parser(verb, help=told, description=told)
@@ -75,6 +75,7 @@ def _parser():
     run.add_argument("-h", "--help", action=_HelpOnRun, help="show this, or a lesson's parameters")
     _add_lesson(run, 'its name or number, such as 02_gan or 02; or "all"')
     run.add_argument("--run-dir", help="where the run goes (default: runs/…)")
+    run.add_argument("--jobs", metavar="N", help="of all: lessons at once (default: by cores and memory)")
     run.set_defaults(action=_run)
 
     sweep = commands.add_parser("sweep", help="many runs of a lesson, on this machine or a cluster")
@@ -159,19 +160,13 @@ def _data(options):
     from genlib.data import archive, sources
 
     if options.verb == "import":
-        for name, done in archive.unpack(options.file).items():
-            print(f"{name}: {done}")
-        return 0
-    known = archive.known()
+        return print("imported:", ", ".join(archive.unpack(options.file)))
+    known = sources.DOWNLOADED
     for name in options.names:
         if name not in known:
             raise UserError(f"no dataset {name!r} ({', '.join(known)}).{nearest(name, known)}")
     if options.verb == "verify":
-        wrong = 0
-        for line, well in archive.verify(options.names):
-            print(line)
-            wrong += not well
-        return wrong > 0
+        return _verify(options.names)
     if options.verb == "export":
         for name, size in archive.export(options.file, options.names).items():
             print(f"{name}: {size:,} bytes")
@@ -184,13 +179,37 @@ def _data(options):
             print(f"{name}: {path or 'not on this machine'}")
 
 
+def _verify(names):
+    """Print the hash of each dataset that is here, and without names of each shipped checkpoint, or
+    what is wrong with it. Returns whether anything is."""
+    from genlib.data import checkpoints, sources
+
+    def dataset(name):
+        path = sources.find(name)
+        return f"{sources.verify(name, path)}  {path}" if path else "not on this machine"
+
+    def checkpoint(name):
+        return f"{shipped[name]['sha256']}  {checkpoints.path(name)}"
+
+    shipped, wrong = {} if names else checkpoints.manifest(), False
+    checks = dict.fromkeys(names or sources.DOWNLOADED, dataset)
+    for name, check in (checks | dict.fromkeys(shipped, checkpoint)).items():
+        try:
+            print(f"{name}: {check(name)}")
+        except UserError as error:
+            print(f"{name}: {error}")
+            wrong = True
+    return wrong
+
+
 def _run(options):
-    from genlib.runs import lessons
+    from genlib.runs import course, lessons
 
     values, timeout = _values(options), _timeout(options)
     if options.lesson == "all":
-        failed = lessons.run_all(options.preset, values, options.run_dir, timeout)
-        return failed > 0
+        return course.run_all(options.preset, values, options.run_dir, timeout, options.jobs) > 0
+    if options.jobs is not None:
+        raise UserError("--jobs is for `genlib run all`; one lesson is one run.")
     folder = lessons.run_lesson(
         options.lesson, values, options.preset, options.run_dir, timeout=timeout
     )

@@ -5,8 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "aggregate", "cluster", "compare", "execution", "figures", "ledger", "lessons", "params",
-        "planning", "results", "sweep", "tables",
+        "aggregate", "cluster", "compare", "course", "execution", "figures", "ledger", "lessons",
+        "pages", "params", "planning", "progress", "results", "sweep", "tables",
     ],
     submod_attrs={"results": ["Result"], "run": ["Run", "environment"]},
 )  # fmt: skip

@@ -153,6 +153,13 @@ def outcomes(client, function, tasks):
             client.cancel(list(futures.values()), reason="the sweep was stopped")
 
 
+def why(error):
+    """What an exception that ``outcomes`` gave means, in a sentence."""
+    if type(error).__name__ == "KilledWorker":
+        return "its worker died four times while it ran, probably out of memory."
+    return f"its worker could not run it ({type(error).__name__}: {error})."
+
+
 def _submit(client, function, tasks):
     keys = list(tasks)
     if not keys:

@@ -1,10 +1,8 @@
-"""Run a lesson, or all of them, through papermill: parameters in, a run folder out."""
+"""Run a lesson through papermill: parameters in, a run folder out."""
 
 import contextlib
-import html
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import yaml
@@ -12,6 +10,7 @@ import yaml
 from genlib import ROOT, UserError, nearest, quiet_stderr
 from genlib.files import unwritable, write
 from genlib.runs.params import coerce, declared, unknown
+from genlib.runs.results import Result
 from genlib.runs.run import gpus
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -146,59 +145,16 @@ def describe(name):
     return "\n".join([f"The parameters of {path.stem} (-p NAME VALUE):", *lines])
 
 
-def run_all(preset=None, values=None, run_dir=None, timeout=None):
-    """Run every lesson, print a table, write ``index.html``. Returns the number that failed.
-    timeout: seconds that each may take."""
-    folder = Path(run_dir or ROOT / "runs" / (preset or "default")).expanduser().absolute()
-    table = []
-    for name in lessons():
-        started = time.perf_counter()
-        try:
-            run_lesson(name, values, preset, folder / name, timeout=timeout)
-            result = headline(folder / name)
-        except (UserError, LessonFailed) as error:
-            result = f"FAILED: {error}"
-        table.append((name, time.perf_counter() - started, result))
-    print(f"\n{'lesson':24}{'seconds':>8}  result")
-    for name, seconds, result in table:
-        print(f"{name:24}{seconds:8.1f}  {result}")
-    print(f"\nThe lessons and their pictures: {_page(folder, table)}")
-    return sum(result.startswith("FAILED") for _, _, result in table)
-
-
 def headline(folder):
     """One line on a run folder's result: its headline metric and the dataset."""
     record = json.loads((folder / "metrics.json").read_text())
     value = record["metrics"][record["headline"]]
-    if isinstance(value, dict):
-        floor = "" if value["floor"] is None else f"floor {value['floor']:.2f}, "
-        said = f"{value['value']:.4g} ({floor}n = {value['n']:,})"
-    else:
+    result = Result.from_dict(value)
+    if result is None:
         said = f"{value:.4g}"
+    else:
+        told = [] if result.floor is None else [f"floor {result.floor:.2f}"]
+        told += [] if result.n is None else [f"n = {result.n:,}"]
+        said = f"{result.value:.4g}" + (f" ({', '.join(told)})" if told else "")
     dataset = record["dataset"]["name"]
     return f"{record['headline']} {said}" + (f" on {dataset}" if dataset != "none" else "")
-
-
-def _page(folder, table):
-    """Write ``index.html``: each lesson, its result, its pictures, and itself as a page."""
-    from nbconvert import HTMLExporter
-
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Executed lessons</title><style>"
-        "body{font:16px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-        "img{max-height:220px;max-width:100%;margin:4px}</style><h1>Executed lessons</h1>"
-    ]
-    for name, seconds, result in table:
-        parts.append(f"<h2>{name}</h2><p>{seconds:.1f} s. {html.escape(result)}")
-        notebook = folder / name / "lesson.ipynb"
-        if result.startswith("FAILED") or not notebook.exists():
-            continue
-        body, _ = HTMLExporter().from_filename(str(notebook))
-        notebook.with_suffix(".html").write_text(body, encoding="utf-8")
-        parts.append(f' · <a href="{name}/lesson.html">read the lesson</a></p>')
-        for image in sorted((folder / name / "figures").glob("*.*")):
-            alt = html.escape(image.stem.replace("_", " "))
-            parts.append(f'<img src="{name}/figures/{image.name}" alt="{alt}" title="{alt}">')
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.html").write_text("\n".join(parts), encoding="utf-8")
-    return folder / "index.html"

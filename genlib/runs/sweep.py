@@ -152,7 +152,7 @@ class Sweep:
             name = key.rsplit("/", 1)[1]
             values = planned[name].values
             if isinstance(line, Exception):
-                line = ledger.entry(name, values, error=_sentence(line))
+                line = ledger.entry(name, values, error=cluster.why(line))
             elif not line["error"] and not ledger.finished(self.run_folder(name), values):
                 raise UserError(
                     f"the workers do not write to the {self.folder} that this machine sees; give "
@@ -200,12 +200,6 @@ def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
             break
     took = json.loads((folder / "metrics.json").read_bytes())["seconds"]
     return ledger.entry(name, values, took, ledger.finished(folder, fixed | values) or "")
-
-
-def _sentence(error):
-    if type(error).__name__ == "KilledWorker":
-        return "its worker died four times while it ran, probably out of memory."
-    return f"its worker could not run it ({type(error).__name__}: {error})."
 
 
 def _code(path):

@@ -27,7 +27,7 @@ def executed(stand_in, monkeypatch):
         shutil.copy(path, output)
         folder = Path(parameters["run_dir"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"metrics": {"fcd": {"value": 2.5, "floor": 1.0, "n": 100}}, "headline": "fcd"}
+        record = {"metrics": {"fcd": 2.5}, "headline": "fcd"}
         (folder / "metrics.json").write_text(json.dumps(record | {"dataset": {"name": "digits"}}))
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
@@ -111,27 +111,18 @@ def test_a_lesson_that_breaks_says_where_to_look_and_ends_with_status_1(
     assert not (tmp_path / "run" / "lesson.ipynb").exists()
 
 
-def test_run_all_makes_a_table_and_a_page_and_counts_what_failed(executed, tmp_path, capsys):
-    assert cli.main(["run", "all", "--run-dir", str(tmp_path / "all")]) == 0
-    assert "fcd 2.5 (floor 1.00, n = 100) on digits" in capsys.readouterr().out
-    page = (tmp_path / "all" / "index.html").read_text()
-    assert "00_stand_in" in page and "00_stand_in/lesson.html" in page
-
-
-def test_run_all_ends_with_status_1_when_a_lesson_failed(fails, tmp_path, capsys):
-    fails(of_cell("ZeroDivisionError", "by zero"))
-    assert cli.main(["run", "all", "--run-dir", str(tmp_path / "all")]) == 1
-    assert "FAILED" in capsys.readouterr().out
+MEASURED = {"name": "bits", "value": 2.5, "n": 12345, "floor": None, "interval": None, "by": "x"}
 
 
 @pytest.mark.parametrize(
     "value, said",
     [
-        ({"value": 1.52345, "floor": None, "n": 12345}, "bits 1.523 (n = 12,345) on pydoc"),
-        ({"value": 2.5, "floor": 1, "n": 100}, "bits 2.5 (floor 1.00, n = 100) on pydoc"),
+        (MEASURED | {"value": 1.52345}, "bits 1.523 (n = 12,345) on pydoc"),
+        (MEASURED | {"floor": 1, "n": 100}, "bits 2.5 (floor 1.00, n = 100) on pydoc"),
+        (MEASURED | {"n": None}, "bits 2.5 on pydoc"),
         (0.25, "bits 0.25 on pydoc"),
     ],
-    ids=["no floor", "floor", "number"],
+    ids=["no floor", "floor", "neither", "number"],
 )
 def test_a_headline_shows_what_there_is(tmp_path, value, said):
     record = {"metrics": {"bits": value}, "headline": "bits", "dataset": {"name": "pydoc"}}
