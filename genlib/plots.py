@@ -14,16 +14,10 @@ import numpy as np
 from IPython.display import Image, display
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    ScalarFormatter,
-)
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image as Pillow
-from scipy.stats import norm
 
-from genlib.data.images import to_uint8
+from genlib.data.images import to_uint8, to_unit
 
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, "#E69F00", "#000000", "#F0E442", "#999999", "#882255"]
@@ -35,10 +29,11 @@ def is_live():
     return any(name in os.environ for name in live) and "pytest" not in sys.modules
 
 
-def picture(figure, alt):
+def picture(figure, *, alt):
     """Turn a matplotlib figure into a PNG picture with alternative text."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=96, bbox_inches="tight", facecolor="white")
+    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
+        figure.savefig(buffer, format="png", dpi=96, bbox_inches="tight", facecolor="white")
     return _png(Pillow.open(buffer).convert("RGB").quantize(128), alt)
 
 
@@ -76,12 +71,12 @@ def _enlarge(sheet, image_size, pixels=56):
     return picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.BOX)
 
 
-def grid(images, columns=10, alt=""):
+def grid(images, columns=10, *, alt):
     """A grid of images (n, height, width, channels) in [0, 1], pixels kept sharp."""
     return _png(_enlarge(tile(images, columns), np.shape(images)[1]), alt)
 
 
-def rows(named, columns=12, alt=""):
+def rows(named, columns=12, *, alt):
     """Rows of images, one for each entry of {name: images in [0, 1]}, the names at the left."""
     figure, all_axes = axes(1, len(named), (columns * 0.72, 0.78))
     for axis, (name, images) in zip(all_axes, named.items(), strict=True):
@@ -91,10 +86,10 @@ def rows(named, columns=12, alt=""):
         axis.tick_params(length=0)
         axis.set_xticks([])
         axis.spines[:].set_visible(False)
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def animation(frames, columns=6, seconds=0.25, alt=""):
+def animation(frames, columns=6, seconds=0.25, *, alt):
     """An animated GIF of grids; frames: list of image arrays (n, height, width, channels)."""
     sheets = [
         _enlarge(tile(f, columns), np.shape(f)[1]).quantize(8, dither=Pillow.Dither.NONE)
@@ -110,7 +105,7 @@ def animation(frames, columns=6, seconds=0.25, alt=""):
     return Image(buffer.getvalue(), format="gif", alt=alt)
 
 
-def curves(panels, xlabel="epoch", alt="", x=None, yscale="linear", ylabel=""):
+def curves(panels, xlabel="epoch", *, alt, x=None, yscale="linear", ylabel=""):
     """Line plots side by side; panels: {title: {label: values}}. One legend a panel. With a
     ``ylabel`` all panels have the same vertical axis."""
     figure, all_axes = axes(len(panels))
@@ -131,10 +126,10 @@ def curves(panels, xlabel="epoch", alt="", x=None, yscale="linear", ylabel=""):
         low, high = zip(*(axis.get_ylim() for axis in all_axes), strict=True)
         for axis in all_axes:
             axis.set_ylim(min(low), max(high))
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def bars(shares, names, ylabel="", lines=(), alt="", xlabel=""):
+def bars(shares, names, ylabel="", lines=(), *, alt, xlabel=""):
     """Bars; shares: {label: values (k,)} side by side, over k names. ``lines``: dashed levels."""
     figure, (axis,) = axes(size=(7.0, 2.8))
     positions, width = np.arange(len(names)), 0.8 / len(shares)
@@ -146,35 +141,20 @@ def bars(shares, names, ylabel="", lines=(), alt="", xlabel=""):
     axis.set(ylabel=ylabel, xlabel=xlabel)
     if len(shares) > 1:
         axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares))
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def scatter(panels, alt=""):
+def scatter(panels, *, alt):
     """Point clouds side by side on equal axes; panels: {title: points (n, 2)}."""
     figure, all_axes = axes(len(panels), size=(3.0, 3.2))
     limit = 1.1 * max(np.abs(points).max() for points in panels.values())
     for axis, (title, points) in zip(all_axes, panels.items(), strict=True):
         axis.scatter(*points.T, s=4, alpha=0.3, edgecolors="none")
         axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def heat(panels, xlabel="", ylabel="", ticks=(), alt=""):
-    """Matrices as colours, from 0 (white) up; panels: {title: matrix}; ticks: both axes' names."""
-    figure, all_axes = axes(len(panels), size=(3.6, 3.6))
-    for axis, (title, matrix) in zip(all_axes, panels.items(), strict=True):
-        axis.imshow(matrix, cmap="Blues", vmin=0)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        for direction in (axis.xaxis, axis.yaxis):
-            direction.set_major_locator(MaxNLocator(integer=True))
-        if len(ticks):
-            axis.set_xticks(range(len(ticks)), ticks, size=8, family="monospace")
-            axis.set_yticks(range(len(ticks)), ticks, size=8, family="monospace")
-    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
-        return picture(figure, alt)
-
-
-def matrix(colours, texts, rows, columns, alt=""):
+def matrix(colours, texts, rows, columns, *, alt):
     """A table whose cells are coloured from −1 (orange) over 0 (white) to 1 (blue).
 
     colours: (rows, columns) in [-1, 1]; texts: what stands in the cells; rows, columns: names.
@@ -191,10 +171,10 @@ def matrix(colours, texts, rows, columns, alt=""):
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def trends(panels, ylabel="", xscale="log", alt="", yscales=None):
+def trends(panels, ylabel="", xscale="log", *, alt, yscales=None):
     """Points joined by lines; panels: {xlabel: {label: (x, y)}}; yscales: one a panel."""
     figure, all_axes = axes(len(panels))
     yscales = yscales or ["linear"] * len(panels)
@@ -210,38 +190,10 @@ def trends(panels, ylabel="", xscale="log", alt="", yscales=None):
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def tradeoff(panels, ylabel="", alt=""):
-    """Named points with their intervals, costs on a logarithmic axis.
-
-    panels: {xlabel: {name: (x, y, (low, high))}}.
-    """
-    figure, all_axes = axes(len(panels))
-    for axis, (xlabel, points) in zip(all_axes, panels.items(), strict=True):
-        order = sorted(points, key=lambda name: points[name][0])
-        for name, (x, y, (low, high)) in points.items():
-            reach = [[max(0, y - low)], [max(0, high - y)]]
-            line = axis.errorbar([x], [y], reach, fmt="o", ms=6, capsize=4)[0]
-            look = {"color": line.get_color(), "ha": "center", "textcoords": "offset points"}
-            if order.index(name) % 2:  # every second name is below, so that neighbours have room
-                axis.annotate(name, (x, low), (0, -5), va="top", weight="bold", **look)
-            else:
-                axis.annotate(name, (x, high), (0, 5), va="bottom", weight="bold", **look)
-        costs = [x for x, *_ in points.values()]
-        axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
-        room = 1.2 * (max(costs) / min(costs)) ** 0.1
-        axis.set_xlim(min(costs) / room, max(costs) * room)
-        axis.set_ylim(0, 1.12 * max(high for _, _, (_, high) in points.values()))
-        if max(costs) < 30 * min(costs):  # powers of ten alone may be outside
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-            axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_formatter(NullFormatter())
-    return picture(figure, alt)
-
-
-def intervals(lines, names, xlabel="", ylabel="", alt=""):
+def intervals(lines, names, xlabel="", ylabel="", *, alt):
     """Values with their intervals over k names; lines: {label: (values (k,), half widths (k,), NaN
     where there is none)}."""
     figure, (axis,) = axes(size=(7.0, 3.2))
@@ -254,43 +206,10 @@ def intervals(lines, names, xlabel="", ylabel="", alt=""):
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if len(lines) > 1:
         figure.legend(frameon=False, loc="outside lower center", ncols=len(lines))
-    return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
-def paths(panels, x, xlabel="", alt=""):
-    """Thin lines side by side; panels: {title: positions (len(x), number of lines)}; x: increasing
-    or falling, drawn from left to right in its order."""
-    figure, all_axes = axes(len(panels), size=(4.6, 3.2))
-    for axis, (title, lines) in zip(all_axes, panels.items(), strict=True):
-        axis.plot(x, lines, color=BLUE, linewidth=0.6, alpha=0.5)
-        axis.set(title=title, xlabel=xlabel, xlim=(x[0], x[-1]))
-    return picture(figure, alt)
-
-
-def latent_map(decode, codes, labels=None, names=(), alt=""):
-    """Two latents on paper: where images go, by class, and what ``decode`` draws there.
-
-    codes: (n, 2); labels: their classes (n,), indices of ``names``, or None. decode: latents (n, 2)
-    → images in [0, 1]; the grid has equal shares of the prior N(0, I) between its lines.
-    """
-    figure, (left, right) = axes(2, size=(4.6, 4.4))
-    groups = [codes] if labels is None else [codes[labels == i] for i in range(len(names))]
-    for group, name in zip(groups, names if labels is not None else [""], strict=True):
-        left.scatter(*group.T, s=9, alpha=0.7, edgecolors="none")
-        left.text(*np.median(group, 0), name, weight="bold", ha="center", va="center", size=13)
-    left.set(title="codes", xlabel="first latent", ylabel="second latent", aspect="equal")
-    limit = max(3.0, np.quantile(np.abs(codes), 0.995))
-    left.set(xlim=(-limit, limit), ylim=(-limit, limit))
-    quantiles = norm.ppf(np.linspace(0.02, 0.98, 15))
-    points = np.stack(np.meshgrid(quantiles, -quantiles), -1).reshape(-1, 2)  # top row: highest
-    sheet = tile(decode(points.astype("float32")), 15)
-    right.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-    right.set(title="drawings", xticks=[], yticks=[], xlabel="first latent, −2.1 to 2.1")
-    right.set_ylabel("second latent, −2.1 to 2.1")
-    return picture(figure, alt)
-
-
-def slider(draw, low, high, alt=""):
+def slider(draw, low, high, *, alt):
     """Explore a number: a live slider where a person sits before the page, else a row of pictures.
 
     draw: a function from a number to images (1, height, width, channels) in [0, 1].
@@ -301,13 +220,13 @@ def slider(draw, low, high, alt=""):
     import ipywidgets
 
     knob = ipywidgets.FloatSlider(0.5 * (low + high), min=low, max=high, step=(high - low) / 60)
-    return ipywidgets.interactive(lambda value: display(grid(draw(value), 1, alt)), value=knob)
+    return ipywidgets.interactive(lambda value: display(grid(draw(value), 1, alt=alt)), value=knob)
 
 
-def strip(images, side=48, alt=""):
+def strip(images, side=48, *, alt):
     """A small picture of images, uint8 (n, height, width, channels), in a row, ``side`` pixels
     high, in at most 64 colours: some kilobytes, for pages that hold hundreds."""
-    sheet = Pillow.fromarray(tile(images / 255.0, len(images)))
+    sheet = Pillow.fromarray(tile(to_unit(images), len(images)))
     height = np.shape(images)[1]
     if height <= side:  # pixels kept sharp
         sheet = sheet.resize([length * (side // height) for length in sheet.size], 0)
@@ -316,7 +235,7 @@ def strip(images, side=48, alt=""):
     return _png(sheet.quantize(64, dither=Pillow.Dither.NONE), alt)
 
 
-def page(texts, values=None, columns=76, alt=""):
+def page(texts, values=None, columns=76, *, alt):
     """Texts set in type, one below the other; texts: {title: text}, broken at ``columns``.
 
     values: {title: nats (characters,)} that shade the characters, from 0 (white) up; NaN too is
@@ -343,8 +262,7 @@ def page(texts, values=None, columns=76, alt=""):
         axis.set_axis_off()
     if values:
         figure.colorbar(shown, ax=list(all_axes.flat), fraction=0.04, aspect=40, label="nats")
-    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
-        return picture(figure, alt)
+    return picture(figure, alt=alt)
 
 
 def _lay_out(text, columns):

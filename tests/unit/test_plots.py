@@ -1,5 +1,6 @@
 """Figures of texts: each character has its place, and each picture says what it shows."""
 
+import inspect
 import io
 import warnings
 
@@ -76,19 +77,25 @@ def test_a_page_draws_each_character_once_and_no_spaces(monkeypatch):
         return found
 
     monkeypatch.setattr(plots.Figure, "subplots", subplots)
-    plots.page({"one": "to be, or\nnot", "two": "to be"}, columns=6)
+    plots.page({"one": "to be, or\nnot", "two": "to be"}, columns=6, alt="two texts")
     assert "".join(shown) == "tobe,ornottobe"
 
 
-def test_matrices_and_trends_are_pictures_with_alternative_text():
-    matrix = {"first": np.eye(3), "second": np.zeros((3, 3))}
-    with warnings.catch_warnings(action="error"):
-        heat = drawn(plots.heat(matrix, "key", "query", ["道", "b", "\n"], alt="what it shows"))
-        lines = {"tokens": {"GPT": ([1, 10, 100], [3, 2, 1]), "LSTM": ([1, 100], [3, 2])}}
-        trends = drawn(plots.trends(lines, "nats", alt="what it shows"))
-    blue = heat[..., 2] - heat[..., 0] > 60
-    assert blue[:, : heat.shape[1] // 2].any() and not blue[:, heat.shape[1] // 2 :].any()
-    assert trends.std() > 5
+def test_trends_are_a_picture_with_alternative_text():
+    lines = {"tokens": {"GPT": ([1, 10, 100], [3, 2, 1]), "LSTM": ([1, 100], [3, 2])}}
+    assert drawn(plots.trends(lines, "nats", alt="what it shows")).std() > 5
+
+
+def test_no_picture_can_be_made_without_alternative_text():
+    functions = inspect.getmembers(plots, inspect.isfunction)
+    takes = {
+        name: inspect.signature(function).parameters["alt"]
+        for name, function in functions
+        if "alt" in inspect.signature(function).parameters and not name.startswith("_")
+    }
+    assert {"picture", "grid", "rows", "animation", "curves", "bars", "page"} < takes.keys()
+    for name, alt in takes.items():
+        assert (alt.kind, alt.default) == (alt.KEYWORD_ONLY, alt.empty), name
 
 
 # Drafts
@@ -99,7 +106,7 @@ def test_drafts_are_written_by_the_model_as_it_is_then_and_the_last_by_the_train
     letters = tokenizers.CharTokenizer("abc\n")
     model = rnn.LSTMModel(letters, 8, 4, context_length=8)
     windows = training.Windows(letters.encode("abc\n" * 100), 8, 4)  # 12 steps
-    drafts = training.Drafts(4, prompt="a", max_new_tokens=12, top_k=1)
+    drafts = training.Drafts(4, prompts="a", n_tokens=12, top_k=1)
     model.compile(optimizer=keras.optimizers.SGD(3.0))
     options = {"shuffle": False, "verbose": 0, "callbacks": [drafts]}
     model.fit(windows.stream(), epochs=2, **options)
