@@ -18,6 +18,11 @@ settings.register_profile("course", max_examples=50, deadline=None, derandomize=
 settings.load_profile("course")
 
 
+def pytest_addoption(parser):
+    help = "execute every lesson a second time and compare, not just the cheapest of each kind"
+    parser.addoption("--every-lesson-twice", action="store_true", help=help)
+
+
 def pytest_itemcollected(item):
     """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
     what their fixtures train and execute is done once.
@@ -25,8 +30,9 @@ def pytest_itemcollected(item):
     Here, since xdist reads the groups before any conftest.py is asked to modify the items.
     """
     group = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
-    if group == "notebooks/test_execution" and hasattr(item, "callspec"):
-        group += f":{item.callspec.params['name']}"
+    if group == "notebooks/test_execution":
+        same_run = "executed" in item.fixturenames
+        group += f":{next(iter(item.callspec.params.values())) if same_run else item.name}"
     item.add_marker(pytest.mark.xdist_group(group))
 
 
