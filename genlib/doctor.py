@@ -114,10 +114,13 @@ def _place(folder):
 
 
 def _checkpoints():
-    findings = []
-    for name in checkpoints.manifest():
+    try:
+        names, findings = checkpoints.manifest(), []
+    except UserError as error:
+        return [("checkpoints", "their list is not usable", str(error))]
+    for name in names:
         try:
             checkpoints.path(name)
         except UserError as error:
             findings.append(("checkpoint", f"{name} is not usable", str(error)))
-    return findings or [("checkpoints", f"{len(checkpoints.manifest())} intact", "")]
+    return findings or [("checkpoints", f"{len(names)} intact", "")]

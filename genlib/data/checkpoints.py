@@ -11,8 +11,17 @@ MAX_BYTES = 4_000_000
 
 
 def manifest():
-    """{name: {sha256, bytes, shape, parameters, metrics, seconds, versions, …}} of all shipped."""
-    return json.loads((FOLDER / "manifest.json").read_text())
+    """{name: {sha256, bytes, shape, parameters, metrics, seconds, versions, …}} of all shipped.
+
+    Raises ``UserError`` if the list is missing or damaged.
+    """
+    try:
+        return json.loads((FOLDER / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        raise UserError(
+            f"{FOLDER / 'manifest.json'} is missing or damaged; restore it with "
+            "`git checkout -- data/checkpoints`."
+        ) from None
 
 
 def path(name):
@@ -39,7 +48,10 @@ def path(name):
 
 
 def load_weights(model, name):
-    """Load a shipped checkpoint into a model that was built as it was. Returns its SHA-256."""
+    """Load a shipped checkpoint into a model that was built as it was. Returns its SHA-256.
+
+    Raises ``UserError`` as ``path`` does.
+    """
     model.load_weights(path(name))
     return manifest()[name]["sha256"]
 
@@ -62,7 +74,10 @@ def load(name, build, image_shape=None):
 
 
 def publish(model, name, **facts):
-    """Save a model's weights as a shipped checkpoint and write its line in the manifest."""
+    """Save a model's weights as a shipped checkpoint and write its line in the manifest.
+
+    Raises ``UserError`` for a file of more than ``MAX_BYTES``, which is removed.
+    """
     file = FOLDER / f"{name}.weights.h5"
     model.optimizer = None  # its slots would triple the size
     model.save_weights(file)

@@ -12,17 +12,8 @@ import numpy as np
 from PIL import Image
 
 from genlib import UserError, nearest
-from genlib.data.sources import (
-    ARRAYS,
-    DATASETS,
-    NotAtHand,
-    content_hash,
-    fetch,
-    find,
-    read_folder,
-    read_npz,
-    verify,
-)
+from genlib.data.readers import ARRAYS, read_folder, read_npz
+from genlib.data.sources import DATASETS, NotAtHand, content_hash, fetch, find, verify
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from genlib import UserError, nearest
-from genlib.data.sources import TEXTS, NotAtHand, fetch, find, read_text, verify
+from genlib.data.readers import read_text
+from genlib.data.sources import TEXTS, NotAtHand, fetch, find, verify
 
 
 @dataclass(frozen=True)

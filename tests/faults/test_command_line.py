@@ -106,10 +106,10 @@ TABLE = [
     ("data export {tmp}/class.tar", "must end in .zip"),
     ("data export {tmp}/class.zip minst", "Did you mean 'mnist'?"),
     ("data export {tmp}/class.zip mnist", "dataset 'mnist' is not on this machine"),
-    ("data export {tmp}/nowhere/class.zip", "cannot be written"),
-    ("data import {tmp}/nowhere.zip", "cannot be read as a zip archive"),
-    ("data import {tmp}/list.yaml", "cannot be read as a zip archive"),
-    ("data import {tmp}", "cannot be read as a zip archive"),
+    ("data export {tmp}/class.zip", "cannot be packed"),
+    ("data import {tmp}/nowhere.zip", "cannot be imported"),
+    ("data import {tmp}/list.yaml", "cannot be imported"),
+    ("data import {tmp}", "cannot be imported"),
 ]
 
 FILES = {

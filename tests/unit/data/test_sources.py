@@ -1,15 +1,18 @@
 """Named datasets are found in the stated order, checked by content, and fetched without pickles."""
 
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import tarfile
+import threading
 
 import numpy as np
 import pytest
 
 from genlib import UserError, data
-from genlib.data import sources
+from genlib.data import readers, sources
 
 
 def place(folder, name="mnist", suffix="npz"):
@@ -81,7 +84,7 @@ def write_idx_files(folder, small_mnist, names):
 
 def test_read_idx_returns_the_arrays_that_were_written(small_mnist, tmp_path):
     paths = write_idx_files(tmp_path, small_mnist, "abcd")
-    read = sources._read_idx(paths)
+    read = readers.read_idx(paths)
     assert list(read) == list(sources.ARRAYS)
     for key, array in read.items():
         assert np.array_equal(array, small_mnist[key])
@@ -98,7 +101,7 @@ def test_read_cifar_returns_the_arrays_that_were_written(tmp_path):
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    read = sources._read_cifar([tmp_path / "cifar.tar.gz"])
+    read = readers.read_cifar([tmp_path / "cifar.tar.gz"])
     train = [batches[f"data_batch_{i}.bin"] for i in (1, 2)]
     for i, part in enumerate("xy"):
         assert np.array_equal(read[f"{part}_train"], np.concatenate([b[i] for b in train]))
@@ -111,7 +114,7 @@ def keras_fashion(small_mnist, tmp_path, monkeypatch):
     known = sources.DATASETS["fashion_mnist"]
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     paths = write_idx_files(tmp_path / "keras" / known["folder"], small_mnist, known["files"])
-    hashes = {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in paths}
+    hashes = {p.name: f"md5:{hashlib.md5(p.read_bytes()).hexdigest()}" for p in paths}
     monkeypatch.setitem(known, "files", hashes)
     return paths
 
@@ -148,18 +151,62 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(keras_fashion, tmp_path,
         sources.fetch("fashion_mnist")
 
 
-def test_a_text_that_keras_has_downloaded_is_kept_byte_for_byte(
+# Downloads, from a server on this machine
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder whose files are served, and where Shakespeare is downloaded from."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever).start()
+        origin = f"http://127.0.0.1:{running.server_port}/"
+        monkeypatch.setitem(sources.TEXTS["shakespeare"], "origin", origin)
+        monkeypatch.setenv("GENLIB_OFFLINE", "0")
+        yield folder
+        running.shutdown()
+
+
+def test_what_is_downloaded_is_kept_byte_for_byte_and_nothing_is_said(
+    server, small_shakespeare, capfd
+):
+    (server / "shakespeare.txt").write_bytes(small_shakespeare)
+    path = sources.fetch("shakespeare")
+    assert path == sources.find("shakespeare") == sources.CACHE / "shakespeare.txt"
+    assert path.read_bytes() == small_shakespeare
+    assert [file.name for file in sources.CACHE.iterdir()] == ["shakespeare.txt"]
+    said = capfd.readouterr()
+    assert not said.out and "shakespeare" in said.err and "pooch" not in said.err  # the server's
+
+
+def test_a_download_of_another_content_is_one_sentence_and_leaves_nothing(
+    server, small_shakespeare
+):
+    (server / "shakespeare.txt").write_bytes(small_shakespeare[:-1])
+    with pytest.raises(
+        sources.NotAtHand, match="what was downloaded is not what it should be; put"
+    ):
+        sources.fetch("shakespeare")
+    assert not list(sources.CACHE.iterdir())
+
+
+def test_a_file_that_the_server_lacks_is_one_sentence(server, small_shakespeare):
+    with pytest.raises(sources.NotAtHand, match=r"the download failed \(.*404.*\); put"):
+        sources.fetch("shakespeare")
+
+
+def test_what_keras_has_downloaded_is_not_downloaded_again_unless_it_is_damaged(
     small_shakespeare, sockets, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    folder = tmp_path / sources.TEXTS["shakespeare"]["folder"]
-    folder.mkdir()
-    (folder / "shakespeare.txt").write_bytes(small_shakespeare)
-    path = sources.fetch("shakespeare")
-    assert path == sources.CACHE / "shakespeare.txt" and path.read_bytes() == small_shakespeare
-    assert [file.name for file in sources.CACHE.iterdir()] == ["shakespeare.txt"] and not sockets
-    (folder / "shakespeare.txt").write_bytes(b"something else")
-    with pytest.raises(sources.NotAtHand):
+    file = tmp_path / sources.TEXTS["shakespeare"]["folder"] / "shakespeare.txt"
+    file.parent.mkdir()
+    file.write_bytes(small_shakespeare)
+    assert sources.fetch("shakespeare") == file and not sockets
+    file.write_bytes(b"something else")
+    with pytest.raises(sources.NotAtHand, match="GENLIB_OFFLINE=1 forbids"):
         sources.fetch("shakespeare")
 
 
@@ -183,3 +230,9 @@ def test_the_content_hash_changes_with(change):
     array = np.arange(6, dtype="uint8").reshape(2, 3)
     assert sources.content_hash([array]) == sources.content_hash([array.copy(order="F")])
     assert sources.content_hash([array]) != sources.content_hash([change(array)])
+
+
+def test_a_text_that_cannot_be_read_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"shakespeare\.txt cannot be read \(Is a directory\)"):
+        (tmp_path / "shakespeare.txt").mkdir()
+        sources.verify("shakespeare", tmp_path / "shakespeare.txt")
