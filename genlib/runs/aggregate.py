@@ -4,20 +4,18 @@ The mean over seeds has a 95% interval by Student's t: with two seeds it is wide
 """
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML
 from scipy import stats
 
 from genlib import UserError
 from genlib.files import write
-from genlib.runs import compare, figures, ledger, tables
-from genlib.runs.results import Result
+from genlib.runs import compare, figures, ledger, pages, tables
 
 MOST = 200  # settings with samples, and failed runs, on a page
 LONGEST = 60  # characters of a value in a table; the CSV has all
@@ -34,11 +32,20 @@ class Setting:
     seconds: float  # of training, all seeds; of whole runs where training was not timed
     mean: float | None  # of the metric; None where no run has finished, NaN where one has NaN
     interval: tuple | None  # of the mean, 95%; None with one seed, or where a number is not finite
+    higher_is_better: bool | None  # of the metric; None where no run tells
 
     @property
     def best(self):
-        """The ``Row`` of the best run, or None."""
-        return min(self.rows, key=lambda row: _rank(row.number, self.metric), default=None)
+        """The ``Row`` of the best run; None where none has finished, or nobody knows which."""
+        if self.higher_is_better is None:
+            return None
+        return min(self.rows, key=lambda row: self.rank(row.number), default=None)
+
+    def rank(self, number):
+        """A key that sorts the best number first, and last what is none."""
+        if number is None or not math.isfinite(number):
+            return (True, 0)
+        return (False, -number if self.higher_is_better else number)
 
     @property
     def name(self):
@@ -63,13 +70,10 @@ def read(folder, metric=None):
     unknown metric, and numbers that cannot be compared.
     """
     folder = Path(folder).expanduser()
-    about, lines = ledger.read(folder)
-    keys = {
-        run: [_order(line["values"].get(name)) for name in (*about["swept"], "seed")]
-        for run, line in lines.items()
-    }
-    order = sorted(lines, key=lambda run: (keys[run], run))
-    failed = {run: why for run in order if (why := _problem(folder, lines[run]))}
+    about, entries = ledger.read(folder)
+    groups = _grouped(about["swept"], entries)
+    order = [run for group in groups for run in group]
+    failed = {run: why for run in order if (why := _problem(folder, entries[run]))}
     done = {run: folder / "runs" / run for run in order if run not in failed}
     if not done:
         first = "".join(f" ({len(failed):,} failed; {run}: {failed[run]})" for run in order[:1])
@@ -80,26 +84,32 @@ def read(folder, metric=None):
             raise UserError(f"the runs of {folder} have measured no number.")
     rows = dict(zip(done, compare.read(done.values(), metric), strict=True))
     failed |= {run: f"it has no {metric}." for run, row in rows.items() if row.headline is None}
-    groups = {}
-    for run in order:
-        groups.setdefault(json.dumps(keys[run][:-1]), []).append(run)
+    ways = {row.metrics[metric].higher_is_better for row in rows.values() if row.headline} - {None}
     settings = []
-    for runs in groups.values():
-        values = {name: lines[runs[0]]["values"].get(name) for name in about["swept"]}
+    for runs in groups:
+        values = {name: entries[runs[0]]["values"].get(name) for name in about["swept"]}
         kept = [rows[run] for run in runs if run not in failed]
         why = {run: failed[run] for run in runs if run in failed}
-        times = {run: lines[run]["seconds"] for run in runs}
+        times = {run: entries[run]["seconds"] for run in runs}
         for run in times.keys() & rows.keys():
             times[run] = rows[run].machine.get("train_seconds", times[run])
         mean, half = summary([row.number for row in kept])
         interval = None if math.isnan(half) else (mean - half, mean + half)
         facts = (sum(times.values()), mean if kept else None, interval)
-        settings.append(Setting(values, metric, kept, why, *facts))
+        way = ways.copy().pop() if len(ways) == 1 else None
+        settings.append(Setting(values, metric, kept, why, *facts, way))
     return settings
 
 
-def _order(value):
-    return [0, value, ""] if isinstance(value, int | float) else [1, 0, str(value)]
+def _grouped(swept, entries):
+    """Lists of runs with the same values of what is swept: by values, numbers before words, and in
+    a list by seed."""
+    names = [*swept, "seed"]
+    values = [[entry["values"].get(name) for name in names] for entry in entries.values()]
+    runs = pd.DataFrame(values, list(entries), names, dtype=object).sort_index()
+    by_seed = runs.sort_values("seed", kind="stable")
+    groups = by_seed.groupby(swept or (lambda run: ""), dropna=False)
+    return [list(group.index) for _, group in groups]
 
 
 def _problem(folder, line):
@@ -125,16 +135,11 @@ def summary(numbers):
     return mean, float(stats.t.ppf(0.975, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
 
 
-def _rank(number, metric):
-    """A key that sorts the best number first, and last what is none."""
-    if number is None or not math.isfinite(number):
-        return (True, 0)
-    return (False, -number if compare.higher_is_better(metric) else number)
-
-
 def ranked(settings):
-    """The settings, the best mean first."""
-    return sorted(settings, key=lambda each: _rank(each.mean, each.metric))
+    """The settings, the best mean first; as they are where it is not known which is better."""
+    if settings[0].higher_is_better is None:
+        return settings
+    return sorted(settings, key=lambda each: each.rank(each.mean))
 
 
 def _failures(settings):
@@ -144,30 +149,39 @@ def _failures(settings):
 
 
 def table(settings):
-    """The table in words: (its lines, the first of headings; whether each column is of numbers).
+    """The table in words: (a ``DataFrame`` of texts, whether each of its columns is of numbers).
 
     Columns: what is swept; how many seeds finished; the metric's mean and its interval; the best
-    seed's number, and which it is; seconds, all seeds together; how many runs failed.
+    seed's number, and which it is, where it is known what is better; seconds, all seeds together;
+    how many runs failed.
     """
-    swept, lines = list(settings[0].values), []
-    for each in settings:
-        values = [tables.cell(value, LONGEST) for value in each.values.values()]
-        best = [tables.number(row.number) for row in (each.best,) if row] or [""]
-        seed = each.best and each.best.parameters.get("seed")
-        end = [tables.number(each.seconds), str(len(each.failed) or "")]
-        lines.append([*values, str(len(each.rows)), str(each), *best, tables.cell(seed), *end])
-    words = [any(isinstance(each.values[name], str) for each in settings) for name in swept]
-    heads = [*swept, "seeds", settings[0].metric, "best", "its seed", "seconds", "failed"]
-    return [heads, *lines], [*(not word for word in words), *[True] * 6]
+    columns = [
+        (name, [tables.cell(each.values[name], LONGEST) for each in settings])
+        for name in settings[0].values
+    ]
+    words = [any(isinstance(each.values[name], str) for each in settings) for name, _ in columns]
+    columns.append(("seeds", [str(len(each.rows)) for each in settings]))
+    columns.append((settings[0].metric, [str(each) for each in settings]))
+    if settings[0].higher_is_better is not None:
+        best = [each.best for each in settings]
+        columns.append(("best", [(row and tables.number(row.number)) or "" for row in best]))
+        seeds = [row and row.parameters.get("seed") for row in best]
+        columns.append(("its seed", list(map(tables.cell, seeds))))
+    columns.append(("seconds", [tables.number(each.seconds) for each in settings]))
+    columns.append(("failed", [str(len(each.failed) or "") for each in settings]))
+    right = [not word for word in words]
+    return tables.frame(columns), right + [True] * (len(columns) - len(right))
 
 
 def conclusion(settings):
     """The best setting in a sentence, and how many others are not told apart from it at a look."""
     best, *others = ranked(settings)
     metric = best.metric
-    if _rank(best.mean, metric)[0]:
+    if best.higher_is_better is None:
+        return f"Whether higher or lower is better is not known of {metric}: none is called best."
+    if best.rank(best.mean)[0]:
         return f"No setting has a finite {metric}."
-    way = "higher" if compare.higher_is_better(metric) else "lower"
+    way = "higher" if best.higher_is_better else "lower"
     said = f"Best: {best.name}, {metric} {best}; {way} is better."
     ends = [each.interval for each in others if each.interval and best.interval]
     near = sum(low <= best.interval[1] and best.interval[0] <= high for low, high in ends)
@@ -182,39 +196,46 @@ def to_text(settings):
 
 def to_markdown(settings):
     """The same in GitHub's Markdown, what means something there escaped."""
-    text = (
-        f"{tables.to_markdown(*table(settings))}\n{tables.escape_markdown(conclusion(settings))}\n"
-    )
-    failures = [["failed run", "why"], *_failures(settings)]
-    return text + (f"\n{tables.to_markdown(failures, [False] * 2)}" if failures[1:] else "")
+    said = tables.escape_markdown(conclusion(settings))
+    text = f"{tables.to_markdown(*table(settings))}\n{said}\n"
+    failures = _failures(settings)
+    if not failures:
+        return text
+    columns = zip(("failed run", "why"), zip(*failures, strict=True), strict=True)
+    return f"{text}\n{tables.to_markdown(tables.frame(columns), [False] * 2)}"
 
 
 def to_csv(settings):
     """A line for each setting, numbers in full. For single runs: ``compare.to_csv`` of ``rows``."""
+    swept = [(name, [each.values[name] for each in settings]) for name in settings[0].values]
     heads = ("metric", "n_seeds", "mean", "low", "high", "best", "best_run", "seconds", "failed")
-    lines = [[*settings[0].values, *heads]]
+    lines = []
     for each in settings:
         best = (each.best.number, each.best.run) if each.best else (None, None)
         measured = (each.metric, len(each.rows), each.mean, *(each.interval or (None, None)))
-        lines.append([*each.values.values(), *measured, *best, each.seconds, len(each.failed)])
-    return tables.to_csv(lines)
+        lines.append((*measured, *best, each.seconds, len(each.failed)))
+    columns = zip(heads, zip(*lines, strict=True), strict=True)
+    return tables.to_csv(tables.frame([*swept, *columns]))
 
 
 def figure(settings):
     """The metric against each swept parameter, as ``figures.effects`` draws it: single runs, and
     the mean over all runs with a value, whatever else differs among them. Returns a PNG picture."""
     metric, panels, told = settings[0].metric, {}, []
-    for name in list(settings[0].values) or ["all seeds"]:
-        groups = {}
-        for each in sorted(settings, key=lambda each: _order(each.values.get(name))):
-            numbers = groups.setdefault(each.values.get(name, ""), [])
-            numbers += [row.number for row in each.rows if math.isfinite(row.number)]
-        panels[name] = {value: (numbers, *summary(numbers)) for value, numbers in groups.items()}
+    names = list(settings[0].values)
+    runs = pd.DataFrame(
+        [(*each.values.values(), [row.number for row in each.rows]) for each in settings],
+        columns=[*names, "numbers"],
+        dtype=object,
+    )
+    for name in names or ["all seeds"]:
+        groups = runs.groupby(name if names else (lambda _: ""), dropna=False)["numbers"].sum()
+        numbers = {value: list(filter(math.isfinite, found)) for value, found in groups.items()}
+        panels[name] = {value: (found, *summary(found)) for value, found in numbers.items()}
         said = [f"{value} {tables.number(mean)}" for value, (_, mean, _) in panels[name].items()]
         told.append(f"{name}: {', '.join(said[:12])}{', …' if len(said) > 12 else ''}")
     rows = [row for each in settings for row in each.rows]
-    measured = [row.metrics[metric] for row in rows]
-    floors = [m.floor for m in measured if isinstance(m, Result) and m.floor is not None]
+    floors = [floor for row in rows if (floor := row.metrics[metric].floor) is not None]
     lost = sum(not math.isfinite(row.number) for row in rows) + len(_failures(settings))
     note = f"not drawn: {lost:,} runs that failed or have no finite {metric}" if lost else ""
     alt = f"mean {metric} by {'; by '.join(told)}" + (f"; {note}" if note else "")
@@ -229,49 +250,42 @@ def page(folder, settings):
     """
     folder = Path(folder).expanduser()
     about, _ = ledger.read(folder)
-    (lines, right), failures, best = table(settings), _failures(settings), ranked(settings)
-    marked = settings.index(best[0]) + 1 if best[0].best else None
-    chosen = {id(each) for each in best[:MOST] if each.best}
-    cards = [_card(folder, each) for each in settings if id(each) in chosen]
-    some = f" ({MOST} best of {len(settings):,} settings)" if len(settings) > MOST else ""
+    (cells, right), best = table(settings), ranked(settings)
+    chosen = {id(each) for each in best[:MOST] if each.rows}
     fixed = {"preset": about["preset"] or "none"} | about["values"]
-    fixed = [f"<code>{escape(f'{k} = {tables.cell(v, LONGEST)}')}</code>" for k, v in fixed.items()]
-    parts = [
-        f"<p><b>{escape(conclusion(settings))}</b></p><p>{sum(len(s.rows) for s in settings):,} "
-        f"runs done, {len(failures):,} failed. Fixed: {' '.join(fixed)}</p>",
-        f'<div class="wide" tabindex="0">{tables.to_html(lines, marked)}</div>',
-        f"<p>{compare.picture_html(figure(settings))}</p>",
-        f'<h2>Samples of the best runs{some}</h2><div class="cards">{"".join(cards)}</div>',
-    ]
-    if failures:
-        some = f" ({MOST} of {len(failures):,}; all are in sweep.md)" * (len(failures) > MOST)
-        items = [
-            f"<li>{tables.link(folder, f'runs/{run}/', run)}: {escape(tables.cell(why, 500))}</li>"
-            for run, why in failures[:MOST]
-        ]
-        parts.append(f"<h2>Failed runs{some}</h2><ul>{''.join(items)}</ul>")
-    html = tables.to_page(f"Sweep of {about['lesson']}", "\n".join(parts), right)
+    html = pages.render(
+        "sweep.html",
+        title=f"Sweep of {about['lesson']}",
+        folder=folder,
+        conclusion=conclusion(settings),
+        n_done=sum(len(each.rows) for each in settings),
+        fixed=[f"{name} = {tables.cell(value, LONGEST)}" for name, value in fixed.items()],
+        frame=cells,
+        right=right,
+        marked=settings.index(best[0]) if best[0].best else None,
+        figure=figure(settings),
+        cards=[_card(folder, each) for each in settings if id(each) in chosen],
+        failures=[(run, tables.cell(why, 500)) for run, why in _failures(settings)],
+        most=MOST,
+    )
     write(folder / "index.html", html.encode(errors="replace"))
     return folder / "index.html"
 
 
 def _card(folder, setting):
-    run = setting.best.run
-    caption = f"<b>{escape(setting.name)}</b><br>{escape(f'{setting.metric} {setting}')}"
-    links = [("", f"best run: {run}"), ("lesson.ipynb", "its notebook")]
-    links = [tables.link(folder, f"runs/{run}/{file}", text) for file, text in links]
-    return (
-        f"<figure><figcaption>{caption}</figcaption>"
-        f"{compare.samples_html(folder / 'runs' / run)}{'<br>'.join(links)}</figure>"
-    )
+    run = (setting.best or setting.rows[0]).run
+    samples = figures.strip(folder / "runs" / run)
+    result = f"{setting.metric} {setting}"
+    return {"name": setting.name, "result": result, "run": run, "samples": samples}
 
 
 def show(folder, metric=None):
     """A sweep in a notebook, the table and the figure: ``aggregate.show("../runs/sweeps/02_gan")``.
     Arguments and errors are those of ``read``."""
     settings = read(folder, metric)
-    told = f"<p>{escape(conclusion(settings))}</p>"
-    return HTML(tables.to_html(table(settings)[0]) + told + compare.picture_html(figure(settings)))
+    cells, right = table(settings)
+    shown = {"said": conclusion(settings), "figure": figure(settings)}
+    return HTML(pages.render("shown.html", frame=cells, right=right, **shown))
 
 
 def report(folder, metric=None, csv_file=None, markdown_file=None, figure_file=None):

@@ -1,4 +1,4 @@
-"""The figures of many runs: a sweep's effects."""
+"""The figures of many runs: side by side with their samples, and what a swept setting does."""
 
 import textwrap
 import warnings
@@ -7,9 +7,12 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import offset_copy
 
-from genlib import plots
+from genlib import UserError, plots
+from genlib.data.images import to_unit
+from genlib.data.readers import UNREADABLE
 
 MOST_BARS = 60  # in a panel of ``effects``
+STRIP = 10  # square samples of a run in ``beside``
 
 
 def effects(panels, ylabel, level=None, note="", alt=""):
@@ -60,7 +63,7 @@ def effects(panels, ylabel, level=None, note="", alt=""):
         title_fontsize=9,
     )
     with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
-        return plots.picture(figure, alt)
+        return plots.picture(figure, alt=alt)
 
 
 def _are_numbers(values):
@@ -97,3 +100,98 @@ def _places(axis, values):
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
     return np.array(values, float)
+
+
+def beside(rows, names, told):
+    """Numbers of runs with their intervals and floors, beside the runs' first samples.
+
+    rows: ``compare.Row``s; names: of metrics, a panel each, where a run stands whose metric it is;
+    told: what the alternative text says of the runs. Returns a PNG picture.
+    """
+    count = len(rows)
+    side = min(0.6, 400 / count)  # inches a run; a PNG has room for about 600
+    panel, gap = 2.6, 0.35
+    widths = [*[panel] * len(names), side * STRIP]
+    drawing, all_axes = plots.axes(len(widths))
+    drawing.set_layout_engine("none")  # so that a run's samples are as high as its row
+    drawing.set_size_inches(sum(widths) + gap * len(names), side * count)
+    for i, (axis, width) in enumerate(zip(all_axes, widths, strict=True)):
+        total = drawing.get_size_inches()[0]
+        axis.set_position([i * (panel + gap) / total, 0, width / total, 1])
+        labels = [row.run for row in rows] if i == 0 else [""] * count
+        axis.set_yticks(range(count), labels, parse_math=False)
+        axis.tick_params(axis="y", length=0)
+    for axis, name in zip(all_axes, names, strict=False):
+        _draw_metric(axis, [row.metrics.get(name) for row in rows])
+        axis.set_xlabel(name, parse_math=False)
+    for place, row in enumerate(rows):
+        _draw_samples(all_axes[-1], row.folder / "samples.npz", place)
+    all_axes[-1].set(xlim=(0, STRIP), xticks=[])
+    all_axes[-1].set_title("first samples", loc="left", size=10)
+    all_axes[-1].spines[:].set_visible(False)
+    for axis in all_axes:
+        axis.set_ylim(count - 0.5, -0.5)
+    with warnings.catch_warnings(action="ignore"):  # a script that the font lacks shows as boxes
+        return plots.picture(drawing, alt=f"Runs and their first samples: {told}")
+
+
+def _draw_metric(axis, results):
+    floors = []
+    for place, result in enumerate(results):
+        if result is None:
+            continue
+        if result.interval is not None:
+            axis.plot(result.interval, [place, place], color=plots.BLUE)
+        if result.floor is not None:
+            floors.append((result.floor, place))
+        axis.plot(result.value, place, "o", color=plots.BLUE)
+    if floors:
+        axis.plot(*zip(*floors, strict=True), "k|", ms=14, mew=2, label="floor: real against real")
+        axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.04, 0.98), handletextpad=0)
+    axis.grid(axis="y", color="0.92")
+    axis.spines["left"].set_visible(False)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _draw_samples(axis, path, place):
+    drawn = samples(path)
+    if drawn is None or isinstance(drawn, list):
+        said = "(no samples)" if drawn is None else first_line(drawn[0])
+        axis.text(0, place, said, family="monospace", size=9, va="center", parse_math=False)
+        return
+    columns = max(1, int(STRIP * drawn.shape[1] / drawn.shape[2]))
+    sheet = plots.tile(to_unit(drawn[:columns]), min(columns, len(drawn)))
+    width = 0.92 * sheet.shape[1] / sheet.shape[0]
+    extent = (0, width, place + 0.46, place - 0.46)
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+
+
+def samples(path):
+    """What a run's ``samples.npz`` holds: images, uint8 (N, height, width, channels), or a list of
+    texts; None where there is none. Raises ``UserError`` for a damaged file."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return list(map(str, archive["text"])) if "text" in archive else archive["images"]
+    except UNREADABLE as error:
+        why = type(error).__name__
+        raise UserError(f"{path} is damaged ({why}); run the lesson again.") from None
+
+
+def first_line(text, longest=72):
+    """The start of a text's first line that is not blank."""
+    line = next((line for line in text.splitlines() if line.strip()), "(a blank text)")
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def strip(folder, count=8):
+    """The first samples of a run as a small picture, or the first lines of half as many texts in
+    one text; None where there are none. What is damaged is said, not raised."""
+    try:
+        drawn = samples(folder / "samples.npz")
+    except UserError as error:
+        return str(error)
+    if isinstance(drawn, list):
+        return "\n".join(map(first_line, drawn[: count // 2]))
+    return drawn if drawn is None else plots.strip(drawn[:count], alt=f"samples of {folder.name}")

@@ -29,20 +29,25 @@ class Made:
         self.about = {"schema": 1, "swept": swept} | about
         (folder / "sweep.json").write_text(json.dumps(self.about))
 
-    def add(self, number, error="", drawn=None, name=None, n=None, **values):
-        """A run with this number as its metric "fcd", a plain number or, with n, a result."""
+    def add(self, number, error="", drawn=None, name=None, n=None, schema=2, **values):
+        """A run with this number as its metric "fcd"; with n, it has a floor too."""
         name = name or ",".join(f"{k}={v}" for k, v in values.items())
-        value = number
+        value = {"name": "FCD", "value": number, "n": n, "floor": None, "interval": None}
+        value |= {"by": "judge", "higher_is_better": False, "depends_on_n": n is not None}
+        accuracy = value | {"name": "accuracy", "value": number / 10, "higher_is_better": True}
+        accuracy |= {"depends_on_n": False}
         if n is not None:
-            value = {"name": "FCD", "value": number, "n": n, "floor": 1.0, "by": "judge"}
-            value["interval"] = [number - 1, number + 1]
+            value |= {"floor": 1.0, "interval": [number - 1, number + 1]}
+        if schema == 1:
+            for told in ("higher_is_better", "depends_on_n"):
+                del value[told], accuracy[told]
         record = {
-            "schema": 1,
+            "schema": schema,
             "lesson": "02_gan",
             "parameters": values,
             "dataset": {"name": "digits", "sha256": "abc", "n": 9},
             "headline": "fcd",
-            "metrics": {"fcd": value, "accuracy": number / 10},
+            "metrics": {"fcd": value, "accuracy": accuracy, "plain": number},
             "train_seconds": 10.0,
             "backend": "jax",
             "device": "CPU",
@@ -121,6 +126,25 @@ def test_the_best_is_the_lowest_or_the_highest_as_the_metric_wants_it(rates, met
     assert ("higher" if metric == "accuracy" else "lower") in aggregate.conclusion(settings)
 
 
+def test_where_the_direction_is_not_known_nothing_is_called_best(rates):
+    settings = aggregate.read(rates.folder, "plain")
+    assert aggregate.ranked(settings) == settings and not any(each.best for each in settings)
+    assert "best" not in aggregate.table(settings)[0].columns
+    said = "Whether higher or lower is better is not known of plain: none is called best."
+    assert said in aggregate.to_text(settings) and said in aggregate.to_markdown(settings)
+    assert {line["best"] for line in lines_of(aggregate.to_csv(settings))} == {""}
+    aggregate.page(rates.folder, settings)
+    assert 'class="best"' not in (rates.folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_sweep_of_runs_that_told_no_direction_is_read(tmp_path):
+    made = Made(tmp_path / "s", ["rate"])
+    for rate in (0.1, 0.2):
+        made.add(5.0, n=100, rate=rate, seed=0, schema=1)
+    settings = aggregate.read(made.folder)
+    assert [each.mean for each in settings] == [5.0, 5.0] and settings[0].higher_is_better is None
+
+
 def test_the_best_says_how_many_other_intervals_overlap_with_its_own(tmp_path):
     made = Made(tmp_path / "s", ["rate"])
     for rate, numbers in {0.1: (1.0, 1.1), 0.2: (1.1, 1.2), 0.3: (50.0, 50.1)}.items():
@@ -148,14 +172,14 @@ def test_of_a_run_that_was_done_again_the_last_line_counts(rates):
 
 def test_a_result_that_is_not_the_one_recorded_does_not_count(rates):
     path = rates.folder / "runs" / "rate=0.1,seed=2" / "metrics.json"
-    path.write_text(path.read_text().replace("10.0", "1.0", 1))
+    path.write_text(path.read_text().replace('"value": 10.0', '"value": 1.0'))
     high = aggregate.read(rates.folder)[1]
     assert high.mean == 5.5 and "was changed" in high.failed["rate=0.1,seed=2"]
 
 
 def test_a_run_without_the_number_asked_for_is_told_as_failed(rates):
     path = rates.folder / "runs" / "rate=0.1,seed=2" / "metrics.json"
-    content = path.read_bytes().replace(b'"accuracy": 1.0', b'"accuracy": null')
+    content = path.read_bytes().replace(b'"accuracy": {', b'"other": {')
     path.write_bytes(content)
     line = {"run": "rate=0.1,seed=2", "status": "done", "values": {"rate": 0.1, "seed": 2}}
     digest = hashlib.sha256(content).hexdigest()
@@ -204,8 +228,7 @@ def test_the_csv_has_the_numbers_in_full_and_the_table_in_words(tmp_path):
     assert (float(line["low"]), float(line["high"])) == settings[0].interval
     assert float(line["best"]) == 1 / 3 and line["best_run"] == "rate=1e-05,seed=0"
     assert (line["n_seeds"], line["failed"], line["metric"]) == ("2", "0", "fcd")
-    heads, cells = aggregate.table(settings)[0]
-    assert dict(zip(heads, cells, strict=True))["fcd"] == "0.5 (-1.618 to 2.618)"
+    assert list(aggregate.table(settings)[0]["fcd"]) == ["0.5 (-1.618 to 2.618)"]
     assert "| 1e-05 | 2 |" in aggregate.to_markdown(settings)
 
 
@@ -338,7 +361,10 @@ def test_a_page_shows_table_figure_samples_and_failures_and_its_links_lead_somew
     rates.add(1.0, name="best", rate=0.3, seed=0)
     aggregate.page(rates.folder, aggregate.read(rates.folder))
     source = (rates.folder / "index.html").read_text(encoding="utf-8")
-    assert source.count('class="best"') == 1 and '<tr class="best"><td>0.3</td>' in source
+    assert (
+        source.count('class="best"') == 1
+        and '<tr class="best"><td class="number">0.3</td>' in source
+    )
     assert "epochs = 3" in page.text and "preset = quick" in page.text
     pictures = page.all("img", "src")
     assert len(pictures) == 2 and all(p.startswith("data:image/png;base64,") for p in pictures)
