@@ -1,4 +1,4 @@
-"""Real images and texts by name or by path: found, hash-checked, never unpickled.
+"""Images by name or by path: found, hash-checked, never unpickled; and the ranges of pixels.
 
 ``load_images`` and ``load_text`` look in this order: a path that is given; ``$GENLIB_DATA``;
 ``data/cache``; Keras's own cache; a download. ``GENLIB_OFFLINE=1`` never opens a socket.

@@ -75,7 +75,7 @@ def foreign_kernel(monkeypatch, tmp_path):
 
 def broken_backend(monkeypatch, tmp_path):
     def environment():
-        raise UserError("the backend 'torch' needs the package 'torch'")
+        raise UserError("the backend 'jax' needs the package 'jax'")
 
     monkeypatch.setattr(run, "environment", environment)
 
@@ -87,6 +87,10 @@ def damaged_checkpoint(monkeypatch, tmp_path):
 
 def missing_checkpoint(monkeypatch, tmp_path):
     (tmp_path / "dense_toy.weights.h5").unlink()
+
+
+def lost_list(monkeypatch, tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
 
 
 def damaged_dataset(monkeypatch, tmp_path):
@@ -104,6 +108,7 @@ FAULTS = [
     (broken_backend, "backend", "make install"),
     (damaged_checkpoint, "checkpoint", "git checkout"),
     (missing_checkpoint, "checkpoint", "git checkout"),
+    (lost_list, "checkpoints", "git checkout"),
     (damaged_dataset, "mnist", "intact copy"),
 ]
 

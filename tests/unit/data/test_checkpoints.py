@@ -31,6 +31,15 @@ def test_publish_writes_the_file_and_its_line_in_the_manifest(shipped):
     assert line["shape"] == [3] and line["metrics"] == {"loss": 0.5}
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff"])
+def test_a_manifest_that_is_lost_or_damaged_is_one_sentence(shipped, content):
+    manifest = shipped.parent / "manifest.json"
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    for use in (checkpoints.manifest, lambda: checkpoints.path("dense_toy")):
+        with pytest.raises(UserError, match=r"manifest\.json is missing or damaged; restore it"):
+            use()
+
+
 def test_publish_keeps_the_other_lines_of_the_manifest_in_order(shipped):
     checkpoints.publish(dense(1), "aaa")
     assert list(checkpoints.manifest()) == ["aaa", "dense_toy"]
