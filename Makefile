@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test rooms notebooks sync checkpoints tensorboard lint clean
+.PHONY: help install run lab test bench rooms notebooks sync checkpoints tensorboard lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,8 @@ run: $(READY)  ## execute every lesson at the quick scale, offline: runs/quick/i
 	@GENLIB_OFFLINE=1 $(BIN)/genlib run all --preset quick
 
 lab: $(READY)  ## open JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
