@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import numbers
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,15 @@ def check_choice(name, value, allowed):
             f"{name}={value!r} does not exist; choose one of {', '.join(allowed)}."
             f"{nearest(value, allowed)}"
         )
+
+
+def check_whole(name, value, low, high=None):
+    """Raise ``UserError`` unless ``value``, given for ``name``, is a whole number from ``low`` up,
+    to ``high`` if that is given."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        up = "up" if high is None else f"to {high}"
+        raise UserError(f"{name}={value!r} is not possible; give a whole number from {low} {up}.")
 
 
 @contextlib.contextmanager

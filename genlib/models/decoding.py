@@ -59,9 +59,3 @@ def check_controls(temperature, top_k, top_p, min_p, repetition_penalty):
     for name, (value, fine, allowed) in ranges.items():
         if not fine:
             raise UserError(f"{name}={value} is not possible; give {allowed}.")
-
-
-def check_count(max_new_tokens):
-    """Raise ``UserError`` for a number of new tokens that is not 1, 2, 3, …"""
-    if not (max_new_tokens >= 1 and max_new_tokens % 1 == 0):
-        raise UserError(f"max_new_tokens={max_new_tokens} is not possible; give 1, 2, 3, or more.")

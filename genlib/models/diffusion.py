@@ -1,14 +1,14 @@
 """Diffusion models (Ho et al. 2020) and rectified flows (Liu et al. 2023) of images.
 
-One network, trained to take noise out, draws images, fills in parts of them and enlarges them. The
-noise schedules, what the network predicts and the samplers are in ``genlib.models.samplers``.
+The noise schedules, what the network predicts and the samplers are in ``genlib.models.samplers``.
 """
 
 import numpy as np
 
-from genlib import UserError, check_choice
+from genlib import UserError, check_choice, check_whole
 from genlib.data import checkpoints
-from genlib.data.images import from_model
+from genlib.data.images import to_unit
+from genlib.models.blocks import check_labels, draw_latents, named_options
 from genlib.models.samplers import (
     PREDICTIONS,
     SAMPLERS,
@@ -24,6 +24,7 @@ from genlib.training.optimizers import update_average
 
 ops = keras.ops
 DENSITIES = ("uniform", "logit_normal")
+BATCH = 250  # images that are drawn at once, at most
 
 
 @keras.saving.register_keras_serializable(package="genlib")
@@ -55,7 +56,7 @@ class DiffusionModel(keras.Model):
     ):
         super().__init__()
         check_choice("density", density, DENSITIES)
-        _check_whole("timesteps", timesteps, 2)
+        check_whole("timesteps", timesteps, 2)
         if not (0 <= ema < 1 and 0 <= label_dropout <= 1):
             raise UserError(
                 f"ema={ema} and label_dropout={label_dropout} do not fit: ema goes from 0 to below "
@@ -164,10 +165,12 @@ class DiffusionModel(keras.Model):
             self.estimators[average, guided] = compiled(estimate, network.variables, signature)
         return self.estimators[average, guided]
 
+    @named_options
     def trajectory(
         self,
         latents,
         labels=None,
+        *,
         steps=20,
         sampler="dpm",
         eta=0.0,
@@ -180,9 +183,9 @@ class DiffusionModel(keras.Model):
         """Yield (x, estimate of x₀), tensors in [-1, 1] or about, after each step of sampling.
 
         latents: noise (n, *image_shape), x at t = T. project: what corrects each estimate of x₀,
-        tensor → tensor, for ``inpaint`` and ``super_resolve``. The rest: see ``generate``.
+        tensor → tensor. The rest, and the errors: see ``generate``.
         """
-        _check_whole("jumps", jumps, 1)
+        check_whole("jumps", jumps, 1)
         self._check(steps, sampler, eta, guidance_scale, labels)
         labels = self._labels(labels, len(latents))
         if labels is None or guidance_scale == 0:
@@ -205,9 +208,11 @@ class DiffusionModel(keras.Model):
         levels = [(alpha, sigma) for alpha, sigma, *_ in rates]
         yield from walk(denoise, x, levels, sampler, draw, eta, jumps)
 
+    @named_options
     def generate(
         self,
         n=None,
+        *,
         steps=20,
         sampler="dpm",
         eta=0.0,
@@ -216,6 +221,8 @@ class DiffusionModel(keras.Model):
         seed=0,
         latents=None,
         average=True,
+        project=None,
+        jumps=1,
     ):
         """Draw images: NumPy (n, height, width, channels) in [0, 1].
 
@@ -223,88 +230,25 @@ class DiffusionModel(keras.Model):
         the last two with ``eta`` from 0 to 1, the share of fresh noise. labels: an integer, or n of
         them, or None for "not told"; guidance_scale: 0 ignores them, 1 heeds them as training did,
         more exaggerates. latents (n, height, width, channels) fixes the noise at the start;
-        average: use the averaged weights. The same seed gives the same images. Raises
-        ``UserError`` for what is out of range.
+        average: use the averaged weights. project: slice of rows → what corrects their estimates of
+        x₀, tensor → tensor, such as those of known pixels; jumps: times that each step is walked,
+        so that the rest comes to agree (RePaint, Lugmayr et al. 2022). The same seed gives the same
+        images. Raises ``UserError`` for what is out of range.
         """
-        if latents is None:
-            _check_whole("n", n, 1)
-            latents = np.random.default_rng(seed).standard_normal((n, *self.image_shape), "float32")
-        elif np.shape(latents) != (len(latents), *self.image_shape):
-            raise UserError(
-                f"the latents have shape {np.shape(latents)}; this model needs (n, "
-                f"{', '.join(map(str, self.image_shape))})."
-            )
-        controls = {"steps": steps, "sampler": sampler, "eta": eta, "average": average}
-        return self._sample(latents, labels, seed, guidance_scale=guidance_scale, **controls)
-
-    def inpaint(self, images, mask, steps=50, jumps=4, labels=None, guidance_scale=1.0, seed=0):
-        """Fill in what is not known: images like ``images``, whose known pixels are kept exactly.
-
-        images: (n, height, width, channels) in [0, 1]; mask: true where known, (height, width) or
-        (n, height, width). jumps: times that each of the ``steps`` is walked, so that the new part
-        and the known part come to agree (RePaint, Lugmayr et al. 2022).
-        """
-        images, mask = np.asarray(images, "float32"), np.asarray(mask, bool)
-        check_images(images, (*images.shape[:1], *self.image_shape))
-        if mask.shape not in (self.image_shape[:2], images.shape[:3]):
-            raise UserError(
-                f"the mask has shape {mask.shape}; these images need {self.image_shape[:2]}, or "
-                f"one for each: {images.shape[:3]}."
-            )
-        mask = np.broadcast_to(mask[..., None], images.shape)
-
-        def project(rows):
-            known, values = mask[rows], 2.0 * images[rows] - 1.0
-            return lambda x0: ops.where(known, values, x0)
-
-        drawn = self._restore(project, len(images), steps, jumps, labels, guidance_scale, seed)
-        return np.where(mask, images, drawn)
-
-    def super_resolve(self, small, steps=50, jumps=2, labels=None, guidance_scale=1.0, seed=0):
-        """Draw images whose blocks of pixels have the means ``small`` (Wang et al. 2023, DDNM).
-
-        small: (n, height / f, width / f, channels) in [0, 1], with one whole number f.
-        """
-        small = np.asarray(small, "float32")
-        height, breadth, channels = self.image_shape
-        factor = height // max(1, small.shape[1]) if small.ndim == 4 else 0
-        if not factor or small.shape[1:] != (height / factor, breadth / factor, channels):
-            raise UserError(
-                f"the small images have shape {small.shape}; this model enlarges (n, {height} / f, "
-                f"{breadth} / f, {channels}) by a whole number f."
-            )
-        check_images(small, small.shape)
-
-        def project(rows):
-            means = 2.0 * small[rows] - 1.0
-
-            def correct(x0):
-                missing = means - ops.average_pool(x0, factor, factor, data_format="channels_last")
-                return x0 + ops.repeat(ops.repeat(missing, factor, axis=1), factor, axis=2)
-
-            return correct
-
-        return self._restore(project, len(small), steps, jumps, labels, guidance_scale, seed)
-
-    def _restore(self, project, n, steps, jumps, labels, guidance_scale, seed):
-        latents = np.random.default_rng(seed).standard_normal((n, *self.image_shape), "float32")
-        controls = {"steps": steps, "jumps": jumps, "guidance_scale": guidance_scale}
-        return self._sample(latents, labels, seed, project, sampler="ddpm", **controls)
-
-    def _sample(self, latents, labels, seed, project=None, **controls):
-        """Walk in batches of at most 250. project: slice of rows → what corrects their x₀."""
+        latents = draw_latents(n, self.image_shape, seed, latents, labels)
         labels = self._labels(labels, len(latents))
-        count = -(-len(latents) // 250)
+        controls = {"steps": steps, "sampler": sampler, "eta": eta, "jumps": jumps}
+        controls |= {"guidance_scale": guidance_scale, "average": average}
+        count = -(-len(latents) // BATCH)
         bounds = np.linspace(0, len(latents), count + 1).round().astype(int)
         images = []
         for i, rows in enumerate(map(slice, bounds, bounds[1:])):
-            correct = project and project(rows)
-            own = int(np.random.default_rng([seed, i]).integers(2**31))
-            chosen = None if labels is None else labels[rows]
-            path = self.trajectory(latents[rows], chosen, seed=own, project=correct, **controls)
-            for x, _ in path:
+            controls["project"] = project and project(rows)
+            controls["seed"] = int(np.random.default_rng([seed, i]).integers(2**31))
+            told = None if labels is None else labels[rows]
+            for x, _ in self.trajectory(latents[rows], told, **controls):
                 last = x
-            images.append(from_model(ops.convert_to_numpy(last)))
+            images.append(to_unit(last))
         return np.concatenate(images)
 
     def _labels(self, labels, n):
@@ -313,21 +257,10 @@ class DiffusionModel(keras.Model):
             return None
         if not self.num_classes:
             raise UserError("labels need a model that was trained with them; this one was not.")
-        labels = np.asarray(labels)
-        if labels.shape not in ((), (n,)) or not np.issubdtype(labels.dtype, np.integer):
-            raise UserError(
-                f"labels must be one whole number or {n}, not {labels.dtype} of shape "
-                f"{labels.shape}."
-            )
-        if labels.min() < 0 or labels.max() >= self.num_classes:
-            raise UserError(
-                f"the labels go from {labels.min()} to {labels.max()}; this model knows 0 to "
-                f"{self.num_classes - 1}."
-            )
-        return np.broadcast_to(labels, n).astype("int32")
+        return check_labels(labels, n, self.num_classes)
 
     def _check(self, steps, sampler, eta, guidance_scale, labels):
-        _check_whole("steps", steps, 1, self.timesteps)
+        check_whole("steps", steps, 1, self.timesteps)
         check_choice("sampler", sampler, SAMPLERS)
         if not 0 <= eta <= 1 or (eta and sampler == "ddpm"):
             raise UserError(
@@ -348,23 +281,6 @@ class DiffusionModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
-
-
-def _check_whole(name, value, low, high=None):
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        up = "up" if high is None else f"to {high}"
-        raise UserError(f"{name}={value!r} is not possible; give a whole number from {low} {up}.")
-
-
-def check_images(images, shape):
-    """Raise ``UserError`` for images that are not of ``shape`` or not in [0, 1]."""
-    if images.shape != shape or not images.size:
-        raise UserError(f"the images have shape {images.shape}; this model takes {shape}.")
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise UserError(
-            f"the images go from {images.min()} to {images.max()}; give [0, 1] without NaN."
-        )
 
 
 def build_diffusion(image_shape=(28, 28, 1), num_classes=0, seed=0, network=None, **options):

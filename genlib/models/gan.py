@@ -9,8 +9,8 @@ import numpy as np
 
 from genlib import UserError
 from genlib.data import checkpoints
-from genlib.data.images import from_model
-from genlib.models.blocks import check_shape
+from genlib.data.images import to_unit
+from genlib.models.blocks import check_labels, check_shape, draw_latents, in_batches, named_options
 from genlib.training.backend import keras
 from genlib.training.optimizers import update_average
 
@@ -22,8 +22,8 @@ def build_generator(image_shape, latent_dim, width):
 
     Two transposed convolutions double the size twice, so height and width are multiples of 4.
     """
-    height, breadth, channels = image_shape
-    deep = (height // 4, breadth // 4, 3 * width)
+    h, w, channels = image_shape
+    deep = (h // 4, w // 4, 3 * width)
     z = keras.Input((latent_dim,))
     x = layers.Dense(deep[0] * deep[1] * deep[2], use_bias=False)(z)
     x = layers.Reshape(deep)(x)
@@ -172,18 +172,16 @@ class GAN(keras.Model):
             tracker.update_state(value)
         return d_loss + g_loss
 
-    def generate(self, n=None, seed=0, latents=None):
+    @named_options
+    def generate(self, n=None, *, seed=0, latents=None):
         """Draw ``n`` images: float32 NumPy (n, height, width, channels) in [0, 1].
 
-        The same seed gives the same images. ``latents`` (n, latent_dim) fixes the vectors instead.
+        The same seed gives the same images; ``latents`` (n, latent_dim) fixes the vectors instead.
+        Raises ``UserError`` for what does not fit.
         """
-        if latents is None:
-            latents = np.random.default_rng(seed).standard_normal((n, self.latent_dim), "float32")
-        parts = [
-            from_model(self.average(latents[i : i + 250], training=False))
-            for i in range(0, len(latents), 250)
-        ]
-        return np.concatenate(parts)
+        latents = draw_latents(n, (self.latent_dim,), seed, latents)
+        (images,) = in_batches(lambda z: [self.average(z, training=False)], latents, size=250)
+        return to_unit(images)
 
     def get_config(self):
         parts = {"generator": self.generator, "discriminator": self.discriminator}
@@ -232,10 +230,11 @@ class ConditionalGAN(GAN):
 
     def fit(self, x=None, y=None, **kwargs):
         if isinstance(x, np.ndarray) and y is not None:
-            self.one_hot(np.asarray(y), len(x))
+            check_labels(y, len(x), self.num_classes)
         return super().fit(x, y, **kwargs)
 
-    def generate(self, n=None, labels=None, seed=0, latents=None):
+    @named_options
+    def generate(self, n=None, *, labels=None, seed=0, latents=None):
         """Draw images: float32 NumPy (n, height, width, channels) in [0, 1].
 
         labels: a whole number, or one for each image (n,), or weights of the classes (n,
@@ -244,30 +243,22 @@ class ConditionalGAN(GAN):
         The same seed gives the same images; ``latents`` (n, latent_dim) fixes the vectors instead.
         Raises ``UserError`` for what does not fit.
         """
-        given = latents if latents is not None else labels
-        if n is None and np.ndim(given):
-            n = len(given)
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise UserError(f"n={n!r} images cannot be drawn; give a whole number from 1 up.")
-        if latents is None:
-            latents = np.random.default_rng(seed).standard_normal((n, self.latent_dim), "float32")
-        if np.shape(latents) != (n, self.latent_dim):
-            raise UserError(
-                f"the latents have shape {np.shape(latents)}; {n} images of this model need "
-                f"({n}, {self.latent_dim})."
-            )
+        latents = draw_latents(n, (self.latent_dim,), seed, latents, labels)
+        n = len(latents)
         labels = np.arange(n) % self.num_classes if labels is None else np.asarray(labels)
-        label = self.class_weights(labels, n)
-        parts = [
-            from_model(self.average([latents[i : i + 250], label[i : i + 250]], training=False))
-            for i in range(0, n, 250)
-        ]
-        return np.concatenate(parts)
+
+        def draw(z, label):
+            return [self.average([z, label], training=False)]
+
+        (images,) = in_batches(draw, latents, self.class_weights(labels, n), size=250)
+        return to_unit(images)
 
     def class_weights(self, labels, n):
         """Labels as ``generate`` takes them, an array → class weights, float32 (n, num_classes)."""
         if labels.dtype.kind != "f" or labels.ndim != 2:
-            return self.one_hot(labels, n)
+            return np.eye(self.num_classes, dtype="float32")[
+                check_labels(labels, n, self.num_classes)
+            ]
         if labels.shape != (n, self.num_classes):
             raise UserError(
                 f"the class weights have shape {labels.shape}; {n} images of this model need "
@@ -280,20 +271,6 @@ class ConditionalGAN(GAN):
                 f"{sums.min():g} to {sums.max():g}; give weights from 0 up that sum to 1."
             )
         return labels.astype("float32")
-
-    def one_hot(self, labels, n):
-        """A label or ``n`` of them, an array → float32 (n, num_classes), 1 at the label."""
-        if labels.shape not in ((), (n,)) or labels.dtype.kind not in "iu":
-            raise UserError(
-                f"labels must be one whole number or {n} of them, not {labels.dtype} of shape "
-                f"{labels.shape}."
-            )
-        if labels.min() < 0 or labels.max() >= self.num_classes:
-            raise UserError(
-                f"the labels go from {labels.min()} to {labels.max()}; this model knows 0 to "
-                f"{self.num_classes - 1}."
-            )
-        return np.eye(self.num_classes, dtype="float32")[np.broadcast_to(labels, n)]
 
 
 def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=24, seed=0, num_classes=0):

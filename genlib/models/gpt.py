@@ -54,10 +54,10 @@ def attend(queries, keys, values, mask):
 
 @keras.saving.register_keras_serializable(package="genlib")
 class CausalSelfAttention(layers.Layer):
-    """Each position looks at itself and at those before it. (batch, time, model_dim) → the same.
+    """Each position looks at itself and at those before it: (batch, time, model_dim) → the same,
+    and the cache, a pair of keys and values (batch, heads, seen, head_dim).
 
-    With a cache, a pair of keys and values (batch, heads, context, head_dim), x continues at
-    ``position``, and the filled cache is returned too.
+    With a cache, of room for all positions, x continues at ``position`` and fills it.
     """
 
     def __init__(self, model_dim, num_heads, rotary=True, **kwargs):
@@ -86,8 +86,7 @@ class CausalSelfAttention(layers.Layer):
         mask = causal_mask(time, keys.shape[2], position)
         result, _ = attend(queries, keys, values, mask)
         result = ops.reshape(ops.swapaxes(result, 1, 2), (-1, time, self.model_dim))
-        result = self.merge(result)
-        return result if cache is None else (result, (keys, values))
+        return self.merge(result), (keys, values)
 
     def split(self, x, position=0):
         """Queries, keys and values, (batch, heads, time, head_dim) each, of x."""
@@ -108,7 +107,7 @@ class CausalSelfAttention(layers.Layer):
 @keras.saving.register_keras_serializable(package="genlib")
 class Block(layers.Layer):
     """Attention moves information between positions, two dense layers work on each of them. Both
-    read a normalised x and add to it. (batch, time, model_dim) → the same."""
+    read a normalised x and add to it: (batch, time, model_dim) → the same, and the cache."""
 
     def __init__(self, model_dim, num_heads, rotary=True, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -128,12 +127,10 @@ class Block(layers.Layer):
         self.narrow.build((*shape[:-1], 4 * shape[-1]))
 
     def call(self, x, cache=None, position=0, training=False):
-        mixed = self.attention(self.norms[0](x), cache=cache, position=position)
-        mixed, cache = mixed if cache is not None else (mixed, None)
+        mixed, cache = self.attention(self.norms[0](x), cache=cache, position=position)
         x = x + self.dropout(mixed, training=training)
         worked = self.narrow(ops.relu(self.widen(self.norms[1](x))))
-        x = x + self.dropout(worked, training=training)
-        return x if cache is None else (x, cache)
+        return x + self.dropout(worked, training=training), cache
 
     def get_config(self):
         return super().get_config() | self.config
@@ -186,7 +183,7 @@ class GPT(LanguageModel):
         """Tokens (batch, time) → logits of the next one (batch, time, vocab_size)."""
         x = self.embed(tokens)
         for block in self.blocks:
-            x = block(x, training=training)
+            x, _ = block(x, training=training)
         return self.read_out(x)
 
     def embed(self, tokens, position=0):

@@ -7,14 +7,9 @@ how it reads one token more.
 import numpy as np
 
 import genlib.models.tokenizers  # noqa: F401  (registers the tokenizers that a saved model names)
-from genlib import UserError
-from genlib.models.decoding import (
-    check_controls,
-    check_count,
-    choose_token,
-    filter_logits,
-    penalise,
-)
+from genlib import UserError, check_whole
+from genlib.models.blocks import named_options
+from genlib.models.decoding import check_controls, choose_token, filter_logits, penalise
 from genlib.training.backend import compiled, keras
 
 ops = keras.ops
@@ -53,10 +48,12 @@ class TextModel:
         """Bits for the whole text over its characters: comparable between tokenizers."""
         return float(self.cross_entropy(text, **options).sum() / np.log(2) / len(text))
 
+    @named_options
     def generate(
         self,
-        prompt="",
-        max_new_tokens=200,
+        prompts="",
+        n_tokens=200,
+        *,
         temperature=1.0,
         top_k=None,
         top_p=1.0,
@@ -67,27 +64,30 @@ class TextModel:
     ):
         """Continue a text, or each of a list of texts. Returns the text with what was added.
 
-        prompt: at most ``context_length`` tokens; an empty one is read as a line break. The
-        controls are those of ``decoding``; repetition counts within the window. The same
-        seed gives the same texts. stream: print the first text as it grows.
+        prompts: a text, or a list of texts, of at most ``context_length`` tokens; an empty one is
+        read as a line break. n_tokens: how many are added. The controls are those of ``decoding``;
+        repetition counts within the window. The same seed gives the same texts. stream: print the
+        first text as it grows.
 
         Past the window of a network: when its ``context_length`` tokens are full, the older half is
         forgotten and the later half is read again, from position 0. Raises ``UserError`` for a
         control out of range, and for a prompt that is too long or has unknown characters.
         """
         check_controls(temperature, top_k, top_p, min_p, repetition_penalty)
-        check_count(max_new_tokens)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts:
+        check_whole("n_tokens", n_tokens, 1)
+        texts = [prompts] if isinstance(prompts, str) else prompts
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"prompts={prompts!r} is not possible; give a text or a list of texts.")
+        if not texts:
             return []
-        given = [self._read(text) for text in prompts]
+        given = [self._read(text) for text in texts]
         controls = np.float32([temperature, top_k or 0, top_p, min_p, repetition_penalty])
         screen = Screen(self.tokenizer) if stream else None
-        rows = self._extend(given, int(max_new_tokens), controls, seed, screen)
+        rows = self._extend(given, n_tokens, controls, seed, screen)
         if stream:
             screen.show(rows[0], whole=False)
-        texts = [text + self.tokenizer.decode(row) for text, row in zip(prompts, rows, strict=True)]
-        return texts[0] if isinstance(prompt, str) else texts
+        written = [text + self.tokenizer.decode(row) for text, row in zip(texts, rows, strict=True)]
+        return written[0] if isinstance(prompts, str) else written
 
     def _read(self, prompt):
         tokens = self.tokenizer.encode(prompt or "\n")

@@ -8,7 +8,7 @@ import io
 import numpy as np
 
 from genlib import UserError
-from genlib.data.sources import read_npz
+from genlib.data.readers import read_npz
 from genlib.files import write
 from genlib.training.backend import keras
 

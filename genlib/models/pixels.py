@@ -7,8 +7,10 @@ patch of pixels is one token: its likelihood is exact.
 
 import numpy as np
 
-from genlib import UserError
+from genlib import UserError, check_whole
 from genlib.data import checkpoints
+from genlib.data.images import to_unit
+from genlib.models.blocks import in_batches, named_options
 from genlib.models.decoding import check_controls
 from genlib.models.gpt import GPT
 from genlib.training.backend import keras
@@ -65,7 +67,7 @@ class PixelTokenizer:
                 f"{', '.join(map(str, self.image_shape))})."
             )
         if images.dtype == np.uint8:
-            images = images / np.float32(255)
+            images = to_unit(images)
         if not np.all((images >= 0) & (images <= 1)):  # NaN fails the comparison too
             raise UserError(
                 f"the images go from {images.min()} to {images.max()}; give uint8, or floats in "
@@ -144,14 +146,14 @@ class PixelGPT(GPT):
         patches = ops.arange(self.vocab_size) < self.tokenizer.start
         return ops.where(patches, super().read_out(x), -1e9)
 
-    def generate(self, n, temperature=1.0, top_k=None, top_p=1.0, seed=0):
+    @named_options
+    def generate(self, n, *, temperature=1.0, top_k=None, top_p=1.0, seed=0):
         """Draw ``n`` images: float32 NumPy (n, height, width, channels) in [0, 1].
 
         The controls are those of ``decoding``, for each patch. The same seed gives the same
         images, and a larger ``n`` begins with them. Raises ``UserError`` for what is out of range.
         """
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise UserError(f"n={n!r} images cannot be drawn; give a whole number from 1 up.")
+        check_whole("n", n, 1)
         check_controls(temperature, top_k, top_p, min_p=0.0, repetition_penalty=1.0)
         controls = np.float32([temperature, top_k or 0, top_p, 0.0, 1.0])
         starts, rows = [[self.tokenizer.start]] * BATCH, []
@@ -166,17 +168,11 @@ class PixelGPT(GPT):
         model's levels first.
         """
         tokens = self.tokenizer.with_start(self.tokenizer.encode(images))
-        parts = [self._nats(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
-        return np.concatenate(parts)
+        return in_batches(lambda rows: [self._nats(rows)], tokens, size=BATCH)[0]
 
     def nats_per_image(self, images):
         """−log p of each image, rounded to the model's levels: NumPy (n,). Exact, no bound."""
         return self.cross_entropy(images).sum(1)
-
-    def bits_per_dimension(self, images):
-        """Mean bits a pixel and channel, of images of the model's levels: compare equal levels."""
-        nats = self.nats_per_image(images).mean()
-        return float(nats / np.log(2) / np.prod(self.tokenizer.image_shape))
 
     def get_config(self):
         """What Keras saves."""

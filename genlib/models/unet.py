@@ -1,4 +1,4 @@
-"""The network of diffusion: a U-Net that is told the time, and Muon, which trains it fastest."""
+"""The network of diffusion: a U-Net that is told the time."""
 
 import numpy as np
 
@@ -39,10 +39,10 @@ def residual_block(x, condition, filters):
 
 def self_attention(x, heads=4):
     """Let each position (batch, height, width, filters) look at all others; added to the input."""
-    height, breadth, filters = x.shape[1:]
-    y = layers.Reshape((height * breadth, filters))(layers.RMSNormalization()(x))
+    height, width, filters = x.shape[1:]
+    y = layers.Reshape((height * width, filters))(layers.RMSNormalization()(x))
     y = layers.MultiHeadAttention(heads, filters // heads)(y, y)
-    return x + layers.Reshape((height, breadth, filters))(y)
+    return x + layers.Reshape((height, width, filters))(y)
 
 
 def describe(time, label, num_classes, width):

@@ -9,8 +9,8 @@ from scipy.special import expit
 
 from genlib import UserError, check_choice
 from genlib.data import checkpoints
-from genlib.data.images import from_model
-from genlib.models.blocks import check_shape
+from genlib.data.images import to_unit
+from genlib.models.blocks import check_shape, draw_latents, in_batches, named_options
 from genlib.training.backend import keras
 
 layers, ops = keras.layers, keras.ops
@@ -32,8 +32,8 @@ def build_encoder(image_shape, latent_dim, width):
 
 def build_decoder(image_shape, latent_dim, width):
     """Latent (batch, latent_dim) → Bernoulli logits, or Gaussian means, of all pixels."""
-    height, breadth, channels = image_shape
-    deep = (height // 4, breadth // 4, 2 * width)
+    h, w, channels = image_shape
+    deep = (h // 4, w // 4, 2 * width)
     z = keras.Input((latent_dim,))
     x = layers.Dense(8 * width, activation="silu")(z)
     x = layers.Dense(deep[0] * deep[1] * deep[2], activation="silu")(x)
@@ -167,7 +167,7 @@ class VAE(keras.Model):
 
     def encode(self, images):
         """Mean and log-variance of q(z|x) for images as they are, NumPy (n, latent_dim) each."""
-        return _in_batches(self.encoder, self._check(images))
+        return in_batches(self.encoder, self._check(images), size=500)
 
     def decode(self, latents, pixels="mean"):
         """The mean or the mode of p(x|z): NumPy images (n, height, width, channels) in [0, 1].
@@ -176,29 +176,23 @@ class VAE(keras.Model):
         pixel's likeliest value. For a Gaussian likelihood the two are the same.
         """
         check_choice("pixels", pixels, PIXELS)
-        (output,) = _in_batches(lambda z: [self.decoder(z, training=False)], latents)
+        (output,) = in_batches(lambda z: [self.decoder(z, training=False)], latents, size=500)
         if self.likelihood == "gaussian":
-            return from_model(output)
+            return to_unit(output)
         return expit(output) if pixels == "mean" else (output > 0).astype("float32")
 
     def reconstruct(self, images):
         """Encode images in [-1, 1] and decode the means: NumPy, in [0, 1]."""
         return self.decode(self.encode(images)[0])
 
-    def interpolate(self, start, end, steps=10):
-        """From image to image (height, width, channels) in [-1, 1], on the line between their
-        means: NumPy (steps, height, width, channels) in [0, 1]."""
-        first, last = self.encode(np.stack([start, end]))[0]
-        return self.decode(first + np.linspace(0, 1, steps)[:, None] * (last - first))
-
-    def generate(self, n=None, seed=0, temperature=1.0, pixels="mode", latents=None):
+    @named_options
+    def generate(self, n=None, *, seed=0, temperature=1.0, pixels="mode", latents=None):
         """Draw z ~ N(0, temperature² I) and decode: NumPy (n, height, width, channels) in [0, 1].
 
         The same seed gives the same images. pixels: of ``decode``. ``latents`` (n, latent_dim)
-        fixes the vectors instead.
+        fixes the vectors instead. Raises ``UserError`` for what does not fit.
         """
-        if latents is None:
-            latents = np.random.default_rng(seed).standard_normal((n, self.latent_dim), "float32")
+        latents = draw_latents(n, (self.latent_dim,), seed, latents)
         return self.decode(temperature * latents, pixels)
 
     def elbo_terms(self, images, seed=0):
@@ -214,7 +208,7 @@ class VAE(keras.Model):
             output = self.decoder(mean + ops.exp(0.5 * log_variance) * epsilon, training=False)
             return self.nll(x, output), kl_divergence(mean, log_variance)
 
-        return _in_batches(terms, x)
+        return in_batches(terms, x, size=500)
 
     def log_likelihood(self, images, k=50, seed=0):
         """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ|x) with zᵢ ~ q(z|x): NumPy (n,), in nats, for images in [-1, 1].
@@ -227,7 +221,7 @@ class VAE(keras.Model):
         def bound(x):
             return [ops.logsumexp(self.log_weights(x, k, rng), axis=0) - float(np.log(k))]
 
-        return _in_batches(bound, x, max(1, 2000 // k))[0]
+        return in_batches(bound, x, size=max(1, 2000 // k))[0]
 
     def log_weights(self, x, k, rng):
         """log p(x, z)/q(z|x) for k draws z ~ q(z|x), of observed images x (batch, ...): (k, batch).
@@ -253,13 +247,6 @@ class VAE(keras.Model):
     def from_config(cls, config):
         parts = [config.pop(key) for key in ("encoder", "decoder")]
         return cls(*map(keras.saving.deserialize_keras_object, parts), **config)
-
-
-def _in_batches(function, array, size=500):
-    """Apply ``function`` (tensor → tensors) to batches of ``array``; NumPy arrays of all rows."""
-    batches = [array[i : i + size] for i in range(0, len(array), size)]
-    parts = [[ops.convert_to_numpy(t) for t in function(batch)] for batch in batches]
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def build_vae(image_shape=(28, 28, 1), latent_dim=32, width=16, seed=0, **options):

@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["Batches", "Shuffled", "Windows", "passes"],
         "callbacks": ["Drafts", "Snapshots"],
         "optimizers": ["Muon", "text_muon", "update_average", "warmup_cosine"],
-        "recorder": ["Damaged", "Recorder", "load_state", "save_state"],
+        "recorder": ["Damaged", "Recorder", "fit", "load_state", "save_state"],
     },
 )

@@ -12,15 +12,15 @@ from genlib import UserError, quiet_stderr
 
 def _start_backend():
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if backend not in ("tensorflow", "jax", "torch"):
+    if backend not in ("tensorflow", "jax"):
         raise UserError(
-            f"KERAS_BACKEND={backend!r} is not a backend of Keras; set it to tensorflow or jax."
+            f"KERAS_BACKEND={backend!r} cannot run the course; set it to tensorflow or jax."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         with quiet_stderr():
-            if backend != "tensorflow":
+            if backend == "jax":
                 # Keras imports it in passing where it is installed; here it is quiet.
                 with contextlib.suppress(ImportError):
                     import tensorflow  # noqa: F401
@@ -57,14 +57,12 @@ def compiled(function, variables, signature, xla=False):
 
         specs = [tf.TensorSpec(shape, dtype) for shape, dtype in signature]
         return tf.function(function, input_signature=specs, jit_compile=xla or None)
-    if keras.backend.backend() == "jax":
-        import jax
+    import jax
 
-        @jax.jit
-        def pure(values, *arguments):
-            state = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=state):
-                return function(*arguments)
+    @jax.jit
+    def pure(values, *arguments):
+        state = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=state):
+            return function(*arguments)
 
-        return lambda *arguments: pure([v.value for v in variables], *arguments)
-    return function
+    return lambda *arguments: pure([v.value for v in variables], *arguments)

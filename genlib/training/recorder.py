@@ -5,7 +5,6 @@ Randomness is a function of (seed, step): a resumed run repeats an uninterrupted
 """
 
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from genlib import UserError
 from genlib.files import unwritable, write
@@ -24,8 +24,10 @@ ops = keras.ops
 class Recorder(keras.callbacks.Callback):
     """Keep a run's history and checkpoints, print some ten lines on the way, and resume.
 
-    Pass ``initial_epoch=recorder.initial_epoch`` to ``fit``. ``seconds`` counts training alone:
-    the other callbacks' work at the end of an epoch is left out.
+    ``fit`` makes one. ``history`` has a row an epoch, ``initial_epoch`` are those done before this
+    run, ``seconds`` counts training alone, without what other callbacks do at the end of an epoch.
+
+    Raises ``UserError`` where the run's folder cannot be written, and for another model's state.
     """
 
     def __init__(self, run, model, batches):
@@ -41,15 +43,20 @@ class Recorder(keras.callbacks.Callback):
             self._restore(model)
 
     @property
-    def images_per_second(self):
-        """Throughput over the whole training, in real images."""
+    def examples_per_second(self):
+        """Throughput over the whole training, in rows of a batch."""
         seen = len(self.history) * len(self.batches) * self.batches.batch_size
         return seen / max(self.seconds, 1e-9)
 
     @property
+    def images_per_second(self):
+        """The same where a row is an image."""
+        return self.examples_per_second
+
+    @property
     def tokens_per_second(self):
-        """Throughput over the whole training, in tokens; ``batches`` are ``text.Windows``."""
-        return self.images_per_second * self.batches.context_length
+        """The same where a row is ``batches.context_length`` tokens."""
+        return self.examples_per_second * self.batches.context_length
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch
@@ -90,14 +97,12 @@ class Recorder(keras.callbacks.Callback):
 
     def _write_table(self):
         """Write ``history.csv`` from the history, which the checkpoints hold too."""
-        path, text = self.run.folder / "history.csv", io.StringIO()
+        path = self.run.folder / "history.csv"
         if not self.history:
             path.unlink(missing_ok=True)
             return
-        table = csv.DictWriter(text, self.history[-1], lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.history)
-        write(path, text.getvalue())
+        table = pd.DataFrame(self.history, columns=list(self.history[-1]))
+        write(path, table.to_csv(index=False, na_rep="nan", lineterminator="\n"))
 
     def _restore(self, model):
         for path in reversed(self._checkpoints()):
@@ -113,6 +118,27 @@ class Recorder(keras.callbacks.Callback):
         else:
             print("▶ nothing to resume: starting from the first epoch")
         self._write_table()  # a run killed between the two left one row too few, or too many
+
+
+def fit(model, batches, run, epochs, *, callbacks=(), validation=None):
+    """Train a compiled model up to ``epochs`` passes over ``batches``; return its ``Recorder``.
+
+    A run whose parameters have ``resume`` goes on from its newest checkpoint; where nothing is left
+    to do, as with 0 epochs, nothing is trained. batches, validation: ``Shuffled``. Raises
+    ``UserError`` as ``Recorder`` does.
+    """
+    recorder = Recorder(run, model, batches)
+    if recorder.initial_epoch < epochs:
+        model.fit(
+            batches.stream(),
+            validation_data=validation and validation.stream(),
+            shuffle=False,  # the batches are, as a function of (seed, epoch)
+            epochs=epochs,
+            initial_epoch=recorder.initial_epoch,
+            callbacks=[recorder, *callbacks],
+            verbose=0,
+        )
+    return recorder
 
 
 def _state(model):

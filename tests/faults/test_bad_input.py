@@ -385,7 +385,7 @@ def model():
         ("top_k", [0, 1.5, -3, np.nan, np.inf], "1, 2, … or None"),
         ("min_p", [-0.1, 1.1, np.nan], "a number from 0"),
         ("repetition_penalty", [0.5, -1, np.nan], "a number from 1"),
-        ("max_new_tokens", [0, -5, 2.5, np.nan, np.inf], "1, 2, 3, or more"),
+        ("n_tokens", [0, -5, 2.5, np.nan, np.inf], "a whole number from 1 up"),
     ],
 )
 def test_a_control_out_of_its_range_is_refused_in_one_sentence(model, name, values, allowed):

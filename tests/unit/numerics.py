@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genlib import runs, training
+from genlib import runs
 from genlib.training import recorder
 from genlib.training.backend import keras
 
@@ -26,15 +26,6 @@ def gradients(loss, variables):
 
         found = jax.jit(jax.grad(at))([v.value for v in variables])
     return [np.asarray(gradient) for gradient in found]
-
-
-def fit(model, run, batches, epochs):
-    """Train up to ``epochs``, from where the run's folder says. Returns the run's recorder."""
-    recorder = training.Recorder(run, model, batches)
-    start = recorder.initial_epoch
-    options = {"shuffle": False, "callbacks": [recorder], "verbose": 0}
-    model.fit(batches.stream(), epochs=epochs, initial_epoch=start, **options)
-    return recorder
 
 
 def assert_same(model, other, histories=(), names=("loss",)):

@@ -125,7 +125,7 @@ def by_hand(layer, x):
 
 def test_the_layer_is_attention_in_each_head_and_merges_them(layer):
     x = normal(0, BATCH, TIME, DIM)
-    np.testing.assert_allclose(np.asarray(layer(x)), by_hand(layer, x), atol=1e-4)
+    np.testing.assert_allclose(np.asarray(layer(x)[0]), by_hand(layer, x), atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -158,7 +158,7 @@ def test_what_lies_in_the_cache_after_the_position_is_not_read(layer):
 
 def test_a_new_block_passes_on_what_it_gets():
     block, x = gpt.Block(DIM, HEADS), normal(0, BATCH, TIME, DIM)
-    assert np.array_equal(np.asarray(block(x)), x)
+    assert np.array_equal(np.asarray(block(x)[0]), x)
 
 
 def test_a_block_adds_attention_and_then_what_two_dense_layers_make_of_it(block):
@@ -167,19 +167,19 @@ def test_a_block_adds_attention_and_then_what_two_dense_layers_make_of_it(block)
     middle = x + by_hand(block.attention, rms(x, first))
     wide = np.maximum(rms(middle, second) @ np.asarray(block.widen.kernel), 0)
     expected = middle + wide @ np.asarray(block.narrow.kernel)
-    np.testing.assert_allclose(np.asarray(block(x)), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(block(x)[0]), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_dropout_drops_in_training_alone(block):
     x = normal(0, BATCH, TIME, DIM)
-    still, again, trained = (np.asarray(block(x, training=t)) for t in (False, False, True))
+    still, again, trained = (np.asarray(block(x, training=t)[0]) for t in (False, False, True))
     assert np.array_equal(still, again) and not np.allclose(still, trained)
 
 
 @pytest.mark.parametrize("time", [0, 3, TIME - 1])
 def test_by_gradient_a_position_depends_on_those_up_to_it_and_on_no_later_one(block, time):
     x = keras.Variable(normal(0, 1, TIME, DIM))
-    (gradient,) = gradients(lambda: ops.sum(block(x.value)[:, time] * normal(1, DIM)), [x])
+    (gradient,) = gradients(lambda: ops.sum(block(x.value)[0][:, time] * normal(1, DIM)), [x])
     felt = abs(gradient).max(-1)[0]
     assert np.all(felt[: time + 1] > 1e-4) and not felt[time + 1 :].any()
 

@@ -63,21 +63,3 @@ def test_the_rate_rises_to_its_peak_and_falls_to_a_fiftieth(steps, warmup):
     peak = float(schedule(warmup))
     assert peak == pytest.approx(0.3) and rates.max() <= peak + 1e-6
     assert rates[0] == (0 if warmup else peak) and rates[-1] == pytest.approx(0.3 / 50)
-
-
-@pytest.mark.backend
-def test_the_gradient_is_that_of_the_formula():
-    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
-    weights = np.random.default_rng(1).normal(size=(3, 4)).astype("float32")
-
-    def function(x):
-        return keras.ops.sum(weights * keras.ops.exp(x)) + x[0, 0] ** 2
-
-    expected = weights * np.exp(x)
-    expected[0, 0] += 2 * x[0, 0]
-    found = blocks.gradient(function, keras.ops.convert_to_tensor(x))
-    assert isinstance(found, np.ndarray)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert not np.any(
-        blocks.gradient(lambda x: keras.ops.sum(x) * 0, keras.ops.convert_to_tensor(x))
-    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numerics import assert_same, fit, gradients
+from numerics import assert_same, gradients
 from scipy.stats import norm
 
 from genlib import UserError, data, metrics, runs, training
@@ -107,8 +107,8 @@ def train(folder, epochs, digits, resume=False):
     model = gan.build_gan(**SIZES)
     model.compile(optimizer=gan.PlayerAdam())
     run = runs.Run("03_conditional_gan", {"run_dir": str(folder), "resume": resume})
-    recorder = fit(
-        model, run, training.Batches(digits.images[:256], 64, 0, digits.labels % 3), epochs
+    recorder = training.fit(
+        model, training.Batches(digits.images[:256], 64, 0, digits.labels % 3), run, epochs
     )
     assert recorder.initial_epoch == (2 if resume else 0)
     return model
@@ -149,7 +149,9 @@ def test_generate_gives_float_images_from_0_to_1(small):
 
 
 def test_without_labels_the_classes_come_in_turn(small):
-    assert np.array_equal(small.generate(7, seed=1), small.generate(7, np.arange(7) % 3, seed=1))
+    assert np.array_equal(
+        small.generate(7, seed=1), small.generate(7, labels=np.arange(7) % 3, seed=1)
+    )
 
 
 def test_one_label_holds_for_all_images(small):
@@ -208,7 +210,7 @@ def test_weights_of_the_classes_mix_their_embeddings(small):
         ({"labels": 1}, "n=None"),
         ({"labels": []}, "n=0"),
         ({"latents": np.zeros((2, 7))}, "\\(2, 7\\).*\\(2, 8\\)"),
-        ({"n": 3, "latents": np.zeros((2, 8))}, "3 images.*\\(3, 8\\)"),
+        ({"n": 3, "latents": np.zeros((2, 8))}, "3 samples.*\\(3, 8\\)"),
         ({"labels": [0], "latents": np.zeros((2, 8))}, "2 of them"),
     ],
 )

@@ -198,9 +198,3 @@ def test_a_control_out_of_its_range_is_refused_by_its_name(name, values, allowed
             decoding.check_controls(**FINE | {name: value})
         assert f"{name}={value} is not possible; give " in str(caught.value)
         assert allowed in str(caught.value)
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, np.nan, np.inf])
-def test_a_number_of_new_tokens_that_is_none_is_refused(count):
-    with pytest.raises(UserError, match=f"max_new_tokens={count} is not possible"):
-        decoding.check_count(count)

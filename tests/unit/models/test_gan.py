@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from numerics import assert_same, fit, gradients
+from numerics import assert_same, gradients
 
 from genlib import UserError, data, metrics, runs, training
 from genlib.data import checkpoints
@@ -123,7 +123,7 @@ def train(folder, epochs, images, resume=False):
     model = compiled(gan.build_gan(**SIZES))
     run = runs.Run("02_gan", {"run_dir": str(folder), "resume": resume})
     batches = training.Batches(images[:256], 64)
-    recorder = fit(model, run, batches, epochs)
+    recorder = training.fit(model, batches, run, epochs)
     assert recorder.initial_epoch == (2 if resume else 0)
     return model
 

@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from numerics import assert_same, fit
+from numerics import assert_same
 from scipy import stats
 from scipy.special import log_softmax, softmax
 
@@ -371,7 +371,7 @@ def train(folder, resume=False):
     windows = training.Windows(tokenizer.encode(topics.train), 32, 16)
     model.compile(optimizer=training.text_muon(0.02, 4 * len(windows)))
     run = runs.Run("09_gpt", {"run_dir": str(folder), "resume": resume, "epochs": 4})
-    return model, fit(model, run, windows, 4).history, topics
+    return model, training.fit(model, windows, run, 4).history, topics
 
 
 @pytest.fixture(scope="module")
@@ -468,7 +468,7 @@ def test_sizes_that_do_not_fit_are_refused(options, words):
         ("abc" * 5, {}, f"the prompt has 15 tokens; this model reads {CONTEXT} at most"),
         (["a", "abc" * 5], {}, "the prompt has 15 tokens"),
         ("abcxyz", {}, "characters 'x' 'y' 'z' did not occur"),
-        ("a", {"max_new_tokens": 0}, "max_new_tokens=0"),
+        ("a", {"n_tokens": 0}, "n_tokens=0"),
         ("a", {"temperature": np.nan}, "temperature=nan"),
         ("a", {"top_k": 1.5}, "top_k=1.5"),
     ],

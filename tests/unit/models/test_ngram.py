@@ -188,7 +188,7 @@ def test_a_control_out_of_range_or_nan_is_refused(model, control):
 
 @pytest.mark.parametrize("count", [0, np.nan, 2.5])
 def test_a_number_of_new_tokens_that_is_none_is_refused(model, count):
-    with pytest.raises(UserError, match=f"max_new_tokens={count} is not possible"):
+    with pytest.raises(UserError, match=f"n_tokens={count} is not possible"):
         model.generate("a", count)
 
 

@@ -18,7 +18,7 @@ def epoch_of(batches):
     """The images of one epoch in their order, asked for as ``fit`` does: in an order of its own."""
     batches.on_epoch_begin()
     asked = random.sample(range(len(batches)), len(batches))
-    found = [data.to_uint8(data.from_model(batches[i])).ravel() for i in asked]
+    found = [data.to_uint8(data.to_unit(batches[i])).ravel() for i in asked]
     batches.on_epoch_end()
     return np.concatenate(found).tolist()
 
@@ -47,7 +47,7 @@ def test_outside_of_fit_a_batch_is_the_one_asked_for():
 def test_labels_stay_with_their_images():
     images, labels = map(np.asarray, training.Batches(IMAGES, 10, labels=np.arange(50))[3])
     assert images.dtype == np.float32 and images.min() >= -1 and images.max() <= 1
-    assert np.array_equal(data.to_uint8(data.from_model(images)).ravel(), labels)
+    assert np.array_equal(data.to_uint8(data.to_unit(images)).ravel(), labels)
 
 
 def test_a_batch_larger_than_the_data_is_refused():

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-from numerics import fit
 
 from genlib import UserError, runs, training
 from genlib.training import recorder
@@ -21,7 +20,7 @@ def trained(folder, epochs, resume=False, units=1):
     model.compile(keras.optimizers.Adam(0.1), "mse")
     run = runs.Run("x", {"run_dir": str(folder), "resume": resume})
     batches = training.Batches(IMAGES, 10, labels=np.arange(50)[:, None] / 50)
-    return model, fit(model, run, batches, epochs)
+    return model, training.fit(model, batches, run, epochs)
 
 
 def states(model):
