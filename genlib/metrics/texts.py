@@ -1,6 +1,6 @@
 """Texts, each number with its sample size, and with a floor and an interval where there are any."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import sacrebleu
@@ -106,22 +106,20 @@ def measure_texts(
 
     - distinct_1, distinct_2: 0 to 1. self_bleu, bleu: 0 to 100.
     - longest_overlap: characters of a text that stand in the training text, the median over texts.
-    - bits_per_character: the perplexity under the judge, in bits. Each text is read on its own, and
-      its first token, which has nothing before it, costs nothing.
+    - bits_per_character: the perplexity under the judge, in bits, each text read on its own; its
+      first token costs nothing.
 
-    Both sides are cut to equal amounts, since all of these depend on them. n is the smaller number
-    of texts; of the other side, n are drawn. Sorted by length, the two texts of a rank are cut to
-    the shorter one: in words for what counts words, in characters for the last two.
-
-    ``floor`` is the same number for the real texts. The references of bleu are half of those; the
-    other half against them is its floor, which can be compared because the number of texts that
-    are scored does not matter to BLEU, only that of the references does.
+    n is the smaller number of texts; of the other side, n are drawn. All depends on lengths too:
+    sorted by length, the two texts of a rank are cut to the shorter one, in words for what counts
+    words, in characters for the last two. ``floor`` is the same number for the real texts. Half of
+    those are bleu's references; its floor is the other half against them: the number of references
+    matters to BLEU, that of the texts scored does not.
 
     The interval, 95%, is that of the number expected of n such texts (for bleu: against these
-    references). A text drawn twice would look like a lack of variety, so it is the jackknife's; for
-    the median, which has no jackknife, the bootstrap's over texts. In simulations, distinct-n and
-    self-BLEU's were 1.2 to 1.7 times as wide as needed. Too narrow are those of self-BLEU among few
-    texts some of which are copies, and of a BLEU that hangs on a handful of shared four-word runs.
+    references), by the jackknife, as a text drawn twice would look like a lack of variety; for the
+    median, by bootstrap over texts. In simulations, those of distinct-n and self-BLEU were 1.2 to
+    1.7 times as wide as needed. Too narrow are those of self-BLEU among few texts some of which are
+    copies, and of a BLEU that hangs on a handful of shared four-word runs.
 
     Raises ``UserError`` for fewer than 20 texts on a side, none or texts that are not strings, an
     empty text, and a text of fewer than four words after the cut.
@@ -140,15 +138,15 @@ def measure_texts(
             "needed: leave short texts out, or pass split=list for a script without spaces."
         )
     found = {
-        "distinct_1": _measure(lambda words: ngrams.distinct_without_each(words, 1), *sides, 1),
-        "distinct_2": _measure(lambda words: ngrams.distinct_without_each(words, 2), *sides, 1),
+        "distinct_1": _measure(partial(ngrams.distinct_without_each, n=1), *sides, 1),
+        "distinct_2": _measure(partial(ngrams.distinct_without_each, n=2), *sides, 1),
         "self_bleu": _measure(ngrams.self_bleu_without_each, *sides, 100),
     }
     by = dict.fromkeys(found, "counting")
 
     pool, rest = sides[1][::2], sides[1][1::2]  # sorted by length: the halves are alike
     counts = [ngrams.bleu_counts(words, pool) for words in (sides[0], rest)]
-    found["bleu"] = _measure(lambda rows: _without_each(ngrams.corpus_bleu, rows), *counts, 100)
+    found["bleu"] = _measure(partial(_without_each, ngrams.corpus_bleu), *counts, 100)
     by["bleu"] = f"sacrebleu {sacrebleu.__version__}, {len(pool)} references"
 
     sides = _cut(drawn, real_drawn)
@@ -159,8 +157,12 @@ def measure_texts(
         found["longest_overlap"] = _medians(*lengths, rng)
         by["longest_overlap"] = f"search in {len(training_text):,} characters"
     if judge is not None:
-        bits = [np.array([(_bits(judge, text), len(text)) for text in side]) for side in sides]
-        found["bits_per_character"] = _measure(lambda rows: _without_each(_ratio, rows), *bits)
+        bits = [
+            np.array([(judge.cross_entropy(text).sum() / np.log(2), len(text)) for text in side])
+            for side in sides
+        ]
+        ratio = partial(_without_each, lambda rows: np.divide(*rows.sum(0)))
+        found["bits_per_character"] = _measure(ratio, *bits)
         by["bits_per_character"] = type(judge).__name__
     results = {}
     for key, (value, floor, interval) in found.items():
@@ -202,12 +204,3 @@ def _medians(side, real, rng, draws=500):
     """(value, floor, interval) of the median of a number a text, by bootstrap over texts."""
     values = np.median(rng.choice(side, (draws, len(side))), axis=1)
     return np.median(side), np.median(real), percentiles(values)
-
-
-def _bits(judge, text):
-    return judge.cross_entropy(text).sum() / np.log(2)
-
-
-def _ratio(rows):
-    bits, characters = rows.sum(0)
-    return bits / characters
