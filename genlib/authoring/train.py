@@ -9,16 +9,13 @@ import time
 
 import numpy as np
 
-from genlib import UserError, metrics, training
+from genlib import UserError, metrics
 from genlib.data import checkpoints
 from genlib.data.images import load_images, to_model
 from genlib.data.texts import load_text
 from genlib.models import diffusion, gan, gpt, pixels, rnn, tokenizers, vae
 from genlib.runs.run import environment
-from genlib.training.backend import keras
-from genlib.training.batches import Batches
-from genlib.training.optimizers import Muon, warmup_cosine
-from genlib.training.optimizers import text_muon as muon
+from genlib.training import Batches, Muon, Windows, keras, text_muon, warmup_cosine
 
 
 def classifier(dataset, epochs):
@@ -87,7 +84,7 @@ def best_pixels(epochs=1, batch_size=16):
     parameters = {"image_shape": list(data.shape), "levels": 4, "patch": 2}
     model = pixels.build_pixels(**parameters)
     batches = pixels.PixelBatches(data.images, model.tokenizer, batch_size)
-    model.compile(optimizer=muon(1e-2, epochs * len(batches)), jit_compile=True)
+    model.compile(optimizer=text_muon(1e-2, epochs * len(batches)), jit_compile=True)
     model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
     fcd = metrics.measure_fcd(model.generate(2000, seed=1), data, judge=metrics.Judge(data))
     nats = float(model.nats_per_image(data.test_images).mean())
@@ -101,8 +98,8 @@ def best_language_model(name, build, epochs, batch_size, tokenizer="characters",
     data, began = load_text("shakespeare"), time.time()
     tokenizer = tokenizers.TOKENIZERS[tokenizer](data.train + data.validation, vocab_size=512)
     model = build(tokenizer, **sizes)
-    windows = training.Windows(tokenizer.encode(data.train), model.context_length, batch_size)
-    model.compile(optimizer=muon(1e-2, epochs * len(windows)), jit_compile=True)
+    windows = Windows(tokenizer.encode(data.train), model.context_length, batch_size)
+    model.compile(optimizer=text_muon(1e-2, epochs * len(windows)), jit_compile=True)
     model.fit(windows.stream(), epochs=epochs, shuffle=False, verbose=2)
     bits = model.bits_per_character(data.validation, stride=model.context_length // 2)
     results = {

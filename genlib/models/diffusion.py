@@ -1,7 +1,5 @@
-"""Diffusion models (Ho et al. 2020) and rectified flows (Liu et al. 2023) of images.
-
-The noise schedules, what the network predicts and the samplers are in ``genlib.models.samplers``.
-"""
+"""Diffusion models (Ho et al. 2020) and rectified flows (Liu et al. 2023) of images. Their schedules
+and samplers are in ``genlib.models.samplers``, their network in ``genlib.models.unet``."""
 
 import numpy as np
 
@@ -39,7 +37,8 @@ class DiffusionModel(keras.Model):
     hides, so that one network learns with and without (Ho & Salimans 2022). num_classes: of the
     network's label input, 0 if it has none. seed: of all noise in training.
 
-    ``fit`` takes images in [-1, 1], and labels (batch,) if the network has that input.
+    ``fit`` takes images in [-1, 1], and labels (batch,) if the network has that input. Raises
+    ``UserError`` for options that are out of range, and ``fit`` for images and labels that are.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class DiffusionModel(keras.Model):
         """Choose the schedule and the network's target. A trained network must be trained again.
 
         All that differs are four numbers a timestep: α and σ, and a and b of the target a ε + b x₀.
+        Raises ``UserError`` for what does not exist or go together.
         """
         check_choice("schedule", schedule, SCHEDULES)
         check_choice("prediction", prediction, PREDICTIONS)
@@ -229,19 +229,17 @@ class DiffusionModel(keras.Model):
         steps: evaluations of the network, 1 to ``timesteps``. sampler: "ddpm", "ddim" or "dpm",
         the last two with ``eta`` from 0 to 1, the share of fresh noise. labels: an integer, or n of
         them, or None for "not told"; guidance_scale: 0 ignores them, 1 heeds them as training did,
-        more exaggerates. latents (n, height, width, channels) fixes the noise at the start;
-        average: use the averaged weights. project: slice of rows → what corrects their estimates of
-        x₀, tensor → tensor, such as those of known pixels; jumps: times that each step is walked,
-        so that the rest comes to agree (RePaint, Lugmayr et al. 2022). The same seed gives the same
-        images. Raises ``UserError`` for what is out of range.
+        more exaggerates. latents, of the images' shape, fix the noise at the start; average: use
+        the averaged weights. project: slice of rows → what corrects their estimates of x₀, tensor →
+        tensor; jumps: times that each step is walked, so that all comes to agree (Lugmayr et al.
+        2022). The same seed gives the same images. Raises ``UserError`` for what is out of range.
         """
         latents = draw_latents(n, self.image_shape, seed, latents, labels)
-        labels = self._labels(labels, len(latents))
+        n, images = len(latents), []
+        labels = self._labels(labels, n)
         controls = {"steps": steps, "sampler": sampler, "eta": eta, "jumps": jumps}
         controls |= {"guidance_scale": guidance_scale, "average": average}
-        count = -(-len(latents) // BATCH)
-        bounds = np.linspace(0, len(latents), count + 1).round().astype(int)
-        images = []
+        bounds = np.linspace(0, n, -(-n // BATCH) + 1).round().astype(int)
         for i, rows in enumerate(map(slice, bounds, bounds[1:])):
             controls["project"] = project and project(rows)
             controls["seed"] = int(np.random.default_rng([seed, i]).integers(2**31))
@@ -252,7 +250,6 @@ class DiffusionModel(keras.Model):
         return np.concatenate(images)
 
     def _labels(self, labels, n):
-        """Labels as int32 NumPy (n,), or None; checked."""
         if labels is None:
             return None
         if not self.num_classes:

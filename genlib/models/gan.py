@@ -202,7 +202,7 @@ class ConditionalGAN(GAN):
     discriminator: [image, class weights] → logit (batch, 1), such as ``build_told_generator`` and
     ``build_told_discriminator`` make. Class weights are 1 for the label and 0 for the others.
 
-    ``fit`` takes images in [-1, 1] and their labels, whole numbers (batch,).
+    ``fit`` takes images in [-1, 1] and labels, whole numbers (batch,), else raises ``UserError``.
     """
 
     def __init__(self, generator, discriminator, seed=0):
@@ -254,7 +254,8 @@ class ConditionalGAN(GAN):
         return to_unit(images)
 
     def class_weights(self, labels, n):
-        """Labels as ``generate`` takes them, an array → class weights, float32 (n, num_classes)."""
+        """Labels as ``generate`` takes them, an array → class weights, float32 (n, num_classes);
+        ``UserError`` for what does not fit."""
         if labels.dtype.kind != "f" or labels.ndim != 2:
             return np.eye(self.num_classes, dtype="float32")[
                 check_labels(labels, n, self.num_classes)
@@ -276,9 +277,9 @@ class ConditionalGAN(GAN):
 def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=24, seed=0, num_classes=0):
     """A ``GAN`` of the course's two networks, its first weights a function of ``seed``.
 
-    image_shape: (height, width, channels), the sides multiples of 4, at least 8; width: filters of
-    the discriminator's first layer; the others have multiples of it. num_classes: if not 0, both
-    networks are told a label, and the model is a ``ConditionalGAN``.
+    image_shape: (height, width, channels), the sides multiples of 4, at least 8, else ``UserError``;
+    width: filters of the discriminator's first layer, of which the others have multiples.
+    num_classes: if not 0, both are told a label, and the model is a ``ConditionalGAN``.
     """
     check_shape(image_shape)
     keras.utils.set_random_seed(seed)

@@ -143,7 +143,8 @@ class GPT(LanguageModel):
     tokenizer: what turns text into tokens and back (``tokenizers``). num_layers, num_heads,
     model_dim: the sizes; model_dim is a multiple of 2 · num_heads. context_length: the most tokens
     that it reads at once. dropout: share of a block's additions that training drops. positions:
-    "rotary" or "learned". seed: of the first weights and of dropout.
+    "rotary" or "learned". seed: of the first weights and of dropout. Raises ``UserError`` for sizes
+    that do not fit.
     """
 
     def __init__(

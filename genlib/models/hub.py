@@ -38,7 +38,8 @@ class HubTokenizer:
 class HubGPT(LanguageModel):
     """A ``keras_hub.models.GPT2CausalLM`` that trains, scores and generates as ``gpt.GPT`` does.
 
-    context_length: the most tokens that it reads at once; 0 takes all that it was built for.
+    context_length: the most tokens that it reads at once; 0 takes all that it was built for. Raises
+    ``UserError`` for more.
     """
 
     def __init__(self, causal_lm, context_length=0):

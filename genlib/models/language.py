@@ -204,7 +204,8 @@ class LanguageModel(TextModel, keras.Model):
 
         Windows of ``context_length`` tokens start every ``stride`` tokens (default: one after the
         other). Each token is counted once, in the window where it sees most: with a smaller stride
-        a token sees more, and the estimate is lower and takes longer.
+        a token sees more, and the estimate is lower and takes longer. Raises ``UserError`` for
+        another stride, and for a text without a second token.
         """
         tokens, context = self.tokenizer.encode(text), self.context_length
         stride = context if stride is None else stride

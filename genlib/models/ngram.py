@@ -19,7 +19,7 @@ class NGram(TextModel):
 
     tokenizer: of ``genlib.models.tokenizers``. order: n, from 1 to ``highest_order(vocab_size)``.
     smoothing: "witten-bell" mixes all orders up to n (Witten & Bell 1991), "add-one" adds 1 to each
-    count (Laplace).
+    count (Laplace). Raises ``UserError`` for anything else.
     """
 
     context_length = np.inf  # a prompt of any length: the last order − 1 tokens count
@@ -73,7 +73,10 @@ class NGram(TextModel):
         return np.where(total > 0, mixed, p)  # an unseen context says nothing
 
     def cross_entropy(self, text):
-        """Nats of each token of ``text`` but the first, given those before it: NumPy (n − 1,)."""
+        """Nats of each token of ``text`` but the first, given those before it: NumPy (n − 1,).
+
+        Raises ``UserError`` for a text without a second token.
+        """
         tokens = self.tokenizer.encode(text).astype("int64")
         if len(tokens) < 2:
             raise UserError(f"the text needs 2 tokens to have a score; this one has {len(tokens)}.")

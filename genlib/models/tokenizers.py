@@ -1,4 +1,4 @@
-"""Tokenizers, which turn text into numbers and back, and batches of tokens to train on."""
+"""Tokenizers, which turn text into numbers and back."""
 
 import numpy as np
 
@@ -61,7 +61,8 @@ class BPETokenizer:
 
     @classmethod
     def train(cls, text, vocab_size=512):
-        """Learn from a text. vocab_size: 256 bytes and the most frequent pairs, 257 or more."""
+        """Learn from a text. vocab_size: 256 bytes and the most frequent pairs, 257 or more;
+        raises ``UserError`` for fewer."""
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if vocab_size < 257:

@@ -69,6 +69,7 @@ def build_unet(image_shape, width=32, levels=2, patch=2, num_classes=0, attentio
     width: filters at the first level, a multiple of 4; each of the ``levels`` halves the size and
     doubles them. patch: 1, or 2 to join 2×2 pixels at the door. num_classes: 0 for no label input;
     else labels are 0 … num_classes, the last one for "not told". attention: at the lowest level.
+    Raises ``UserError`` for sizes that do not fit.
     """
     check_sizes(image_shape, width, levels, patch)
     image, time = keras.Input(image_shape, name="image"), keras.Input((), name="time")

@@ -88,7 +88,8 @@ class VAE(keras.Model):
     each latent that cost nothing (Kingma et al. 2016). warmup: training steps over which the weight
     rises from 0 to beta (Bowman et al. 2016). seed: of all noise in training.
 
-    ``fit`` takes images in [-1, 1].
+    ``fit`` takes images in [-1, 1], as do the methods. Raises ``UserError`` for an unknown option,
+    and for images that are out of that range.
     """
 
     def __init__(
@@ -173,7 +174,8 @@ class VAE(keras.Model):
         """The mean or the mode of p(x|z): NumPy images (n, height, width, channels) in [0, 1].
 
         pixels: "mean", each pixel's expectation, soft where the model is unsure; or "mode", each
-        pixel's likeliest value. For a Gaussian likelihood the two are the same.
+        pixel's likeliest value. For a Gaussian likelihood the two are the same. Raises
+        ``UserError`` for another word.
         """
         check_choice("pixels", pixels, PIXELS)
         (output,) = in_batches(lambda z: [self.decoder(z, training=False)], latents, size=500)
@@ -253,7 +255,8 @@ def build_vae(image_shape=(28, 28, 1), latent_dim=32, width=16, seed=0, **option
     """A ``VAE`` of the course's two networks, its first weights a function of ``seed``.
 
     image_shape: (height, width, channels), the sides multiples of 4, at least 8; width: filters of
-    the first convolution; options: of ``VAE`` (likelihood, beta, free_bits, warmup).
+    the first convolution; options: of ``VAE`` (likelihood, beta, free_bits, warmup). Raises
+    ``UserError`` for other sides.
     """
     check_shape(image_shape)
     keras.utils.set_random_seed(seed)

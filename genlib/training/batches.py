@@ -17,6 +17,8 @@ class Shuffled(keras.utils.PyDataset):
     arrays: of equal length ``count``; a batch is a tuple of their rows. The order is a function of
     (seed, epoch) alone: ``fit`` asks for the batches in an order of its own, from Python's global
     random state, and gets them in ours. The last, incomplete batch is left out.
+
+    Raises ``UserError`` for a batch that is larger than all.
     """
 
     rows = "examples"  # what they are called in an error

@@ -1,5 +1,4 @@
-"""Callbacks that show what a model makes while it learns. Lessons call them ``plots.Snapshots`` and
-``plots.Drafts``."""
+"""Callbacks that show what a model makes while it learns."""
 
 import numpy as np
 from IPython.display import display
