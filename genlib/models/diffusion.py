@@ -1,5 +1,5 @@
-"""Diffusion models (Ho et al. 2020) and rectified flows (Liu et al. 2023) of images. Their schedules
-and samplers are in ``genlib.models.samplers``, their network in ``genlib.models.unet``."""
+"""Diffusion models (Ho et al. 2020) and rectified flows (Liu et al. 2023) of images. Their
+schedules and samplers are in ``models.samplers``, their network in ``models.unet``."""
 
 import numpy as np
 
@@ -292,10 +292,8 @@ def build_diffusion(image_shape=(28, 28, 1), num_classes=0, seed=0, network=None
 
 
 def load_diffusion(name="diffusion_mnist", image_shape=None):
-    """Return a shipped ``DiffusionModel``, ready to generate: the averaged weights of a training.
-
-    Raises ``UserError`` if its file is not intact, or if it does not draw ``image_shape``.
-    """
+    """Return a shipped ``DiffusionModel``, ready to generate, or raise ``UserError`` if its file is
+    not intact or if it does not draw ``image_shape``."""
     unet = checkpoints.load(name, build_unet, image_shape)
     num_classes = checkpoints.manifest()[name]["parameters"]["num_classes"]
     return DiffusionModel(unet, num_classes=num_classes)

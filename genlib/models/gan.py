@@ -277,7 +277,7 @@ class ConditionalGAN(GAN):
 def build_gan(image_shape=(28, 28, 1), latent_dim=64, width=24, seed=0, num_classes=0):
     """A ``GAN`` of the course's two networks, its first weights a function of ``seed``.
 
-    image_shape: (height, width, channels), the sides multiples of 4, at least 8, else ``UserError``;
+    image_shape: (height, width, channels), sides multiples of 4, at least 8, else ``UserError``;
     width: filters of the discriminator's first layer, of which the others have multiples.
     num_classes: if not 0, both are told a label, and the model is a ``ConditionalGAN``.
     """
