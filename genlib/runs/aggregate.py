@@ -3,7 +3,6 @@
 The mean over seeds has a 95% interval by Student's t: with two seeds it is wide, and rightly so.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +41,8 @@ class Setting:
         return min(self.rows, key=lambda row: self.rank(row.number), default=None)
 
     def rank(self, number):
-        """A key that sorts the best number first, and last what is none."""
-        if number is None or not math.isfinite(number):
+        """A key that sorts the best number first, and last what is none or nobody knows."""
+        if self.higher_is_better is None or number is None or not math.isfinite(number):
             return (True, 0)
         return (False, -number if self.higher_is_better else number)
 
@@ -73,7 +72,7 @@ def read(folder, metric=None):
     about, entries = ledger.read(folder)
     groups = _grouped(about["swept"], entries)
     order = [run for group in groups for run in group]
-    failed = {run: why for run in order if (why := _problem(folder, entries[run]))}
+    failed = {run: why for run in order if (why := ledger.problem(folder, entries[run]))}
     done = {run: folder / "runs" / run for run in order if run not in failed}
     if not done:
         first = "".join(f" ({len(failed):,} failed; {run}: {failed[run]})" for run in order[:1])
@@ -85,7 +84,7 @@ def read(folder, metric=None):
     rows = dict(zip(done, compare.read(done.values(), metric), strict=True))
     failed |= {run: f"it has no {metric}." for run, row in rows.items() if row.headline is None}
     ways = {row.metrics[metric].higher_is_better for row in rows.values() if row.headline} - {None}
-    settings = []
+    way, settings = ways.pop() if len(ways) == 1 else None, []
     for runs in groups:
         values = {name: entries[runs[0]]["values"].get(name) for name in about["swept"]}
         kept = [rows[run] for run in runs if run not in failed]
@@ -96,7 +95,6 @@ def read(folder, metric=None):
         mean, half = summary([row.number for row in kept])
         interval = None if math.isnan(half) else (mean - half, mean + half)
         facts = (sum(times.values()), mean if kept else None, interval)
-        way = ways.copy().pop() if len(ways) == 1 else None
         settings.append(Setting(values, metric, kept, why, *facts, way))
     return settings
 
@@ -106,23 +104,10 @@ def _grouped(swept, entries):
     a list by seed."""
     names = [*swept, "seed"]
     values = [[entry["values"].get(name) for name in names] for entry in entries.values()]
-    runs = pd.DataFrame(values, list(entries), names, dtype=object).sort_index()
-    by_seed = runs.sort_values("seed", kind="stable")
-    groups = by_seed.groupby(swept or (lambda run: ""), dropna=False)
+    runs = pd.DataFrame(values, list(entries), names, dtype=object)
+    runs = runs.sort_index().sort_values("seed", kind="stable")
+    groups = runs.groupby(swept or (lambda run: ""), dropna=False)
     return [list(group.index) for _, group in groups]
-
-
-def _problem(folder, line):
-    """Why a run has no numbers, in a sentence, or None."""
-    if line["status"] != "done":
-        return line["error"] or "it failed."
-    try:
-        content = (folder / "runs" / line["run"] / "metrics.json").read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() == line["sha256"]:
-        return None
-    return "its metrics.json is gone or was changed; start the sweep again."
 
 
 def summary(numbers):
@@ -137,8 +122,6 @@ def summary(numbers):
 
 def ranked(settings):
     """The settings, the best mean first; as they are where it is not known which is better."""
-    if settings[0].higher_is_better is None:
-        return settings
     return sorted(settings, key=lambda each: each.rank(each.mean))
 
 
@@ -159,7 +142,7 @@ def table(settings):
         (name, [tables.cell(each.values[name], LONGEST) for each in settings])
         for name in settings[0].values
     ]
-    words = [any(isinstance(each.values[name], str) for each in settings) for name, _ in columns]
+    right = [not any(isinstance(s.values[name], str) for s in settings) for name, _ in columns]
     columns.append(("seeds", [str(len(each.rows)) for each in settings]))
     columns.append((settings[0].metric, [str(each) for each in settings]))
     if settings[0].higher_is_better is not None:
@@ -169,7 +152,6 @@ def table(settings):
         columns.append(("its seed", list(map(tables.cell, seeds))))
     columns.append(("seconds", [tables.number(each.seconds) for each in settings]))
     columns.append(("failed", [str(len(each.failed) or "") for each in settings]))
-    right = [not word for word in words]
     return tables.frame(columns), right + [True] * (len(columns) - len(right))
 
 
@@ -274,18 +256,17 @@ def page(folder, settings):
 
 def _card(folder, setting):
     run = (setting.best or setting.rows[0]).run
-    samples = figures.strip(folder / "runs" / run)
-    result = f"{setting.metric} {setting}"
-    return {"name": setting.name, "result": result, "run": run, "samples": samples}
+    said = {"name": setting.name, "result": f"{setting.metric} {setting}", "run": run}
+    return said | {"samples": figures.strip(folder / "runs" / run)}
 
 
 def show(folder, metric=None):
     """A sweep in a notebook, the table and the figure: ``aggregate.show("../runs/sweeps/02_gan")``.
     Arguments and errors are those of ``read``."""
     settings = read(folder, metric)
-    cells, right = table(settings)
-    shown = {"said": conclusion(settings), "figure": figure(settings)}
-    return HTML(pages.render("shown.html", frame=cells, right=right, **shown))
+    (cells, right), said = table(settings), conclusion(settings)
+    picture = figure(settings)
+    return HTML(pages.render("shown.html", frame=cells, right=right, said=said, figure=picture))
 
 
 def report(folder, metric=None, csv_file=None, markdown_file=None, figure_file=None):
@@ -293,17 +274,19 @@ def report(folder, metric=None, csv_file=None, markdown_file=None, figure_file=N
     given. Raises ``UserError`` as ``read`` does, and for a file that cannot be written."""
     tables.check_figure(figure_file)
     settings = read(folder, metric)
-    drawn = (figure_file, lambda settings: figure(settings).data)
-    tables.save([(csv_file, to_csv), (markdown_file, to_markdown), drawn], settings)
+    wanted = [(csv_file, to_csv), (markdown_file, to_markdown), (figure_file, _png)]
+    tables.save(wanted, settings)
     print(to_text(settings))
+
+
+def _png(settings):
+    return figure(settings).data
 
 
 def write_all(folder):
     """Write ``sweep.csv``, ``sweep.md``, ``sweep.png`` and ``index.html`` into the sweep's folder,
     by the headline metric. Returns the page's path. Raises ``UserError`` as ``read`` does."""
-    folder = Path(folder).expanduser()
-    settings = read(folder)
-    wanted = {"sweep.csv": to_csv, "sweep.md": to_markdown}
-    wanted["sweep.png"] = lambda settings: figure(settings).data
+    folder, settings = Path(folder).expanduser(), read(folder)
+    wanted = {"sweep.csv": to_csv, "sweep.md": to_markdown, "sweep.png": _png}
     tables.save([(folder / name, make) for name, make in wanted.items()], settings)
     return page(folder, settings)

@@ -63,6 +63,19 @@ def entry(name, values, seconds=0.0, sha256="", error=""):
     return told | {"error": error, "sha256": sha256}
 
 
+def problem(folder, ended):
+    """Why the run of an ``entry`` has no numbers that count, in a sentence, or None."""
+    if ended["status"] != "done":
+        return ended["error"] or "it failed."
+    try:
+        content = (folder / "runs" / ended["run"] / "metrics.json").read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() == ended["sha256"]:
+        return None
+    return "its metrics.json is gone or was changed; start the sweep again."
+
+
 def append(folder, ended):
     """Write an ``entry`` to the disk. Raises ``UserError`` where that cannot be done."""
     path = folder / NAME
