@@ -245,6 +245,7 @@ def page(folder, settings):
         frame=cells,
         right=right,
         marked=settings.index(best[0]) if best[0].best else None,
+        known_best=best[0].higher_is_better is not None,
         figure=figure(settings),
         cards=[_card(folder, each) for each in settings if id(each) in chosen],
         failures=[(run, tables.cell(why, 500)) for run, why in _failures(settings)],

@@ -33,7 +33,7 @@ def lessons():
 
 
 def find_lesson(name):
-    """Return a lesson's path by its name ("02_gan") or its number ("02")."""
+    """A lesson's path by its name ("02_gan") or number ("02"); ``UserError`` where there is none."""
     known = lessons()
     matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
     if not matches:

@@ -52,6 +52,7 @@ def gpus():
     """Names of the GPUs that the backend can use; [] on a CPU machine.
 
     A process of its own looks: whoever looks keeps memory of the GPU, which a kernel then lacks.
+    Raises ``UserError`` where the backend does not start.
     """
     code = "from genlib.runs import environment; print(environment()['device'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -134,7 +134,8 @@ def test_where_the_direction_is_not_known_nothing_is_called_best(rates):
     assert said in aggregate.to_text(settings) and said in aggregate.to_markdown(settings)
     assert {line["best"] for line in lines_of(aggregate.to_csv(settings))} == {""}
     aggregate.page(rates.folder, settings)
-    assert 'class="best"' not in (rates.folder / "index.html").read_text(encoding="utf-8")
+    page = (rates.folder / "index.html").read_text(encoding="utf-8")
+    assert 'class="best"' not in page and "best run" not in page and "a run: rate=0.01" in page
 
 
 def test_a_sweep_of_runs_that_told_no_direction_is_read(tmp_path):
