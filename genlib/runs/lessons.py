@@ -33,7 +33,7 @@ def lessons():
 
 
 def find_lesson(name):
-    """A lesson's path by its name ("02_gan") or number ("02"); ``UserError`` where there is none."""
+    """A lesson's path by its name ("02_gan") or number ("02"). Raises ``UserError`` for others."""
     known = lessons()
     matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
     if not matches:
