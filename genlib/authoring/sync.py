@@ -1,7 +1,7 @@
 """Shown = shipped: the cells of a lesson that hold genlib's own definitions, kept equal to it.
 
-Such a cell is tagged ``genlib:<module>.<Name>``, or ``genlib:<module>.<Class>.<method>``. Equal
-means the same syntax tree, docstrings and annotations aside.
+Such a cell is tagged ``genlib:<room>.<module>.<Name>``, or ``genlib:<room>.<module>.<Class>.<method>``.
+Equal means the same syntax tree, docstrings and annotations aside.
 ``python -m genlib.authoring.sync`` copies the definitions from genlib into the cells.
 """
 
@@ -26,7 +26,10 @@ def tagged_cells(notebook):
 
 
 def definition(target):
-    """The source of ``module.Name`` or ``module.Class.method`` in genlib, decorators left out."""
+    """The source of ``room.module.Name`` or ``room.module.Class.method``, decorators left out.
+
+    Raises ``UserError`` where genlib has no such definition.
+    """
     file, names = PACKAGE, target.split(".")
     while file.is_dir() and names:
         file /= names.pop(0)
