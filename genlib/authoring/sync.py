@@ -1,8 +1,8 @@
 """Shown = shipped: the cells of a lesson that hold genlib's own definitions, kept equal to it.
 
-Such a cell is tagged ``genlib:<room>.<module>.<Name>``, or ``genlib:<room>.<module>.<Class>.<method>``.
-Equal means the same syntax tree, docstrings and annotations aside.
-``python -m genlib.authoring.sync`` copies the definitions from genlib into the cells.
+Such a cell is tagged ``genlib:<room>.<module>.<Name>``, or for a method
+``genlib:<room>.<module>.<Class>.<method>``. Equal means the same syntax tree, docstrings and
+annotations aside. ``python -m genlib.authoring.sync`` copies genlib's definitions into the cells.
 """
 
 import ast
