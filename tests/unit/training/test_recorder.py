@@ -121,3 +121,20 @@ def test_a_checkpoint_of_other_sizes_is_refused_and_changes_no_weight(tmp_path):
     trained(tmp_path, 1)
     with pytest.raises(UserError, match=r"other sizes.*resume with the parameters"):
         trained(tmp_path, 2, resume=True, units=4)
+
+
+def test_for_no_epochs_nothing_is_trained_and_the_history_is_empty(tmp_path):
+    (model, record), (again, _) = (trained(tmp_path / name, 0) for name in "ab")
+    assert record.history == [] and record.seconds == record.images_per_second == 0
+    assert all(map(np.array_equal, states(model), states(again)))
+    assert not list(tmp_path.rglob("history.csv"))
+
+
+def test_validation_and_callbacks_see_every_epoch(tmp_path):
+    model, _ = trained(tmp_path / "a", 0)
+    batches = training.Batches(IMAGES, 10, labels=np.arange(50)[:, None] / 50)
+    run, seen = runs.Run("x", {"run_dir": str(tmp_path / "b")}), []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs))
+    record = training.fit(model, batches, run, 3, callbacks=[watch], validation=batches)
+    assert [row["val_loss"] for row in record.history] == [round(x["val_loss"], 6) for x in seen]
+    assert len(seen) == 3 and record.history[2]["val_loss"] < record.history[0]["val_loss"]
