@@ -30,6 +30,9 @@ test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
+bench: $(READY)  ## time the course beside published recipes, on this machine
+	@$(BIN)/python tests/benchmarks
+
 rooms: $(READY)  ## show the rooms of the package and which imports which
 	@$(BIN)/python -m genlib.authoring.rooms
 

@@ -1,18 +1,51 @@
-"""Time ways to train on the same images, in turn, on one machine."""
+"""Two ways to do the same work, timed in turn on one machine: the ratio in a round counts."""
 
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from genlib.training.batches import Batches
+from genlib.training import Batches
 
-STORED = np.random.default_rng(0).integers(0, 256, (12_800, 28, 28, 1), "uint8")
+HEAD = "| | ours | theirs | ratio | of rounds | unit |\n|---|---|---|---|---|---|"
 
 
-def by_fit(model, batch_size):
+@dataclass
+class Pair:
+    """ours, theirs: functions that each do work. counts: how much one call of each does, such that
+    divided by its seconds it is in ``unit``."""
+
+    name: str
+    unit: str
+    counts: tuple
+    ours: Callable
+    theirs: Callable
+
+    def row(self, rounds):
+        """Time both in turn, and return a row of the table: medians, and the ratio's spread."""
+        speeds = []
+        for _ in range(rounds + 1):
+            speeds.append([])
+            for work, count in zip((self.ours, self.theirs), self.counts, strict=True):
+                began = time.perf_counter()
+                work()
+                speeds[-1].append(count / (time.perf_counter() - began))
+        speeds = np.array(speeds[1:])  # the first compiles
+        ratios, (ours, theirs) = speeds[:, 0] / speeds[:, 1], np.median(speeds, axis=0)
+        spread = f"{ratios.min():.2f} to {ratios.max():.2f}"
+        told = f"{ours:,.0f} | {theirs:,.0f} | {np.median(ratios):.2f} | {spread}"
+        return f"| {self.name} | {told} | {self.unit} |"
+
+
+def random_images(count):
+    """uint8 (count, 28, 28, 1), as MNIST is stored."""
+    return np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), "uint8")
+
+
+def by_fit(model, images, batch_size):
     """A function that trains a compiled model once on the images, as the lessons do."""
-    batches = Batches(STORED, batch_size)
+    batches = Batches(images, batch_size)
     return lambda: model.fit(batches.stream(), shuffle=False, epochs=1, verbose=0)
 
 
@@ -30,24 +63,3 @@ def by_step(step, images, batch_size):
             step(batch)
 
     return epoch
-
-
-def compare(epochs):
-    """Print images/s of the functions of ``epochs`` {name: train once on the images}, and the
-    ratio, first to second, within each round. The argument of the command: the number of rounds.
-    """
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    for epoch in epochs.values():
-        epoch()  # warm-up: compilation
-    ratios = []
-    for number in range(rounds):
-        speed = {}
-        for name, epoch in epochs.items():
-            began = time.perf_counter()
-            epoch()
-            speed[name] = len(STORED) / (time.perf_counter() - began)
-        first, second, *_ = speed.values()
-        ratios.append(first / second)
-        said = "  ".join(f"{name} {value:,.0f} images/s" for name, value in speed.items())
-        print(f"round {number + 1}: {said}  ratio {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")

@@ -43,11 +43,3 @@ def test_a_backend_that_is_not_installed_names_the_package(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     with pytest.raises(UserError, match=r"needs the package 'tensorflow'.*pip install tensorflow"):
         backend._start_backend()
-
-
-def test_commands_that_only_read_runs_import_no_backend():
-    """It would cost them seconds, and a sweep's process hundreds of megabytes."""
-    code = "import sys, genlib.cli, genlib.data.archive, genlib.plots, genlib.runs.aggregate, "
-    code += "genlib.runs.compare, genlib.runs.sweep; "
-    code += "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'jax')))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
