@@ -25,21 +25,21 @@ def pytest_addoption(parser):
 
 def pytest_itemcollected(item):
     """Under ``pytest -n 2 --dist loadgroup``: a module, and a lesson, stay with one worker, so that
-    what their fixtures train and execute is done once.
+    what their fixtures train and execute is done once. The other backend's parts share nothing.
 
     Here, since xdist reads the groups before any conftest.py is asked to modify the items.
     """
     group = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
-    if group == "notebooks/test_execution":
+    if group in ("notebooks/test_execution", "unit/training/test_backend"):
         same_run = "executed" in item.fixturenames
         group += f":{next(iter(item.callspec.params.values())) if same_run else item.name}"
     item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_modifyitems(items):
-    """The longest, the other backend's run, begins first: begun last, it would leave one worker
-    idle."""
-    items.sort(key=lambda item: item.path.stem != "test_backend")
+    """The longest begin first: begun last, they would leave one worker idle."""
+    longest = ["test_backend", "test_kill_and_resume", "test_execution"]
+    items.sort(key=lambda item: [item.path.stem != stem for stem in longest])
 
 
 @pytest.fixture(autouse=True)

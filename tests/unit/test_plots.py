@@ -102,6 +102,7 @@ def test_no_picture_can_be_made_without_alternative_text():
 
 
 @pytest.mark.backend
+@pytest.mark.once
 def test_drafts_are_written_by_the_model_as_it_is_then_and_the_last_by_the_trained_one(capsys):
     letters = tokenizers.CharTokenizer("abc\n")
     model = rnn.LSTMModel(letters, 8, 4, context_length=8)

@@ -88,6 +88,7 @@ def test_each_player_gets_the_gradient_that_two_separate_steps_would_give(small,
 # Learning
 
 
+@pytest.mark.once
 def test_training_makes_it_draw_what_is_asked_for(digits):
     model = gan.build_gan((8, 8, 1), latent_dim=16, width=16, num_classes=10)
     model.compile(optimizer=gan.PlayerAdam(4e-3, generator_ratio=0.5))
@@ -233,6 +234,7 @@ def test_generate_uses_the_averaged_weights_and_a_step_moves_them(small, batch):
     assert not np.allclose(small.generate(4), before)
 
 
+@pytest.mark.once
 def test_a_saved_model_draws_the_same_images_and_keeps_its_optimizer(small, batch, tmp_path):
     small.compile(optimizer=gan.PlayerAdam(generator_ratio=0.5))
     small.train_on_batch(*batch)
@@ -251,6 +253,7 @@ def test_a_published_one_loads_with_its_classes(small, tmp_path, monkeypatch):
     assert np.array_equal(gan.load_gan("told").generate(3), small.generate(3))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 12, 3)])
 def test_the_networks_fit_the_images(shape):
     model = gan.build_gan(shape, 8, 4, num_classes=5)

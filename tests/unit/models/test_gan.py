@@ -106,6 +106,7 @@ def moments(images):
     return flat.mean(0), np.cov(flat.T)
 
 
+@pytest.mark.once
 def test_training_draws_better_than_one_who_always_draws_the_mean_digit(digits):
     model = gan.build_gan((8, 8, 1), latent_dim=16, width=8)
     model.compile(optimizer=gan.PlayerAdam(2e-3, generator_ratio=0.5))

@@ -79,6 +79,7 @@ def test_an_adapter_adds_the_product_of_its_matrices(kind, alpha, factor):
 
 
 @pytest.mark.backend
+@pytest.mark.once
 def test_training_lowers_the_loss_and_leaves_every_frozen_weight_as_it_was():
     model = build()
     lora.add_lora(model, 2)

@@ -281,6 +281,7 @@ def test_training_explains_unseen_digits_better_than_independent_pixels_do(train
     assert np.mean((drawn - real) ** 2) < of_others / 2
 
 
+@pytest.mark.once
 def test_training_with_a_gaussian_likelihood_beats_one_gaussian_for_all_images(digits):
     real = data.to_model(digits.images)
     alone = 32 * (np.log(2 * np.pi * np.mean((real - real.mean(0)) ** 2)) + 1)  # −E log p
