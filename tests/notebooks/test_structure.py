@@ -93,6 +93,12 @@ def test_presets_name_only_parameters_that_the_lesson_has(path):
         assert set(yaml.safe_load(file.read_text()) or {}) <= set(params.declared(path))
 
 
+def test_cells_that_print_numbers_are_compared_when_it_runs_twice(notebook):
+    marked = [c for c in code_cells(notebook) if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert marked
+    assert all(re.search(r"\d", str(cell.outputs)) for cell in marked)
+
+
 def test_code_cells_are_short(notebook):
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert max(lengths) <= 30
