@@ -142,7 +142,7 @@ def test_a_read_only_folder_is_one_sentence(tmp_path_factory, nobody, call):
 # lock
 
 
-def test_a_second_process_is_refused_within_the_time_given(tmp_path, holder):
+def test_a_second_process_is_refused_after_the_time_given(tmp_path, holder):
     began = time.perf_counter()
     with pytest.raises(
         UserError, match="belongs to a run that has not ended; wait for it"
