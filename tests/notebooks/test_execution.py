@@ -88,9 +88,18 @@ def test_nbval_sees_a_number_that_is_not_the_stored_one(tmp_path, stored, status
     assert done.returncode == status, done.stdout
 
 
-@pytest.mark.parametrize("name", ["06_diffusion", "09_transformer"])
+ON_JAX = {  # each cell runs; that training learns, and draws, on JAX, the unit tests try
+    "06_diffusion": "epochs 1 bench_epochs 1 toy_epochs 1 n_samples 50 n_curve 50 steps 2",
+    "09_transformer": "n_characters 20",
+}
+
+
+@pytest.mark.parametrize("name", ON_JAX)
 def test_lessons_on_images_and_on_text_run_on_jax(name, tmp_path):
     command = [sys.executable, "-m", "genlib.cli", "run", name, "--preset", "quick"]
+    words = ON_JAX[name].split()
+    for parameter, value in zip(words[::2], words[1::2], strict=True):
+        command += ["-p", parameter, value]
     done = subprocess.run(
         [*command, "--run-dir", str(tmp_path / "jax")],
         env=os.environ | {"KERAS_BACKEND": "jax"},

@@ -50,16 +50,19 @@ def kept(logits, **controls):
     return found > -np.inf
 
 
+@pytest.mark.once
 @given(some_logits, some_top_k)
 def test_top_k_keeps_the_k_likeliest_and_their_equals(logits, top_k):
     assert np.array_equal(kept(logits, top_k=top_k), reference(logits, top_k=top_k))
 
 
+@pytest.mark.once
 @given(some_logits, some_top_p)
 def test_top_p_keeps_the_fewest_tokens_that_suffice_and_their_equals(logits, top_p):
     assert np.array_equal(kept(logits, top_p=top_p), reference(logits, top_p=top_p))
 
 
+@pytest.mark.once
 @given(some_logits, some_min_p)
 def test_min_p_keeps_those_with_a_share_of_the_likeliest_ones_probability(logits, min_p):
     assert np.array_equal(kept(logits, min_p=min_p), reference(logits, min_p=min_p))
@@ -127,6 +130,7 @@ def draw(logits, uniform, **controls):
     return np.asarray(decoding.choose_token(rows, np.float32(uniform)))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "controls",
     [{}, {"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.2}, {"top_k": 4, "top_p": 0.8, "min_p": 0.1}],
@@ -167,6 +171,7 @@ def test_no_number_draws_a_token_that_was_left_out():
 # Refusing
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, values",
     [
@@ -182,6 +187,7 @@ def test_the_ends_of_a_range_belong_to_it(name, values):
         decoding.check_controls(**FINE | {name: value})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, values, allowed",
     [

@@ -114,6 +114,7 @@ def timesteps(model, time):
     return t.round().astype(int)
 
 
+@pytest.mark.once
 @every_path
 def test_training_mixes_in_the_noise_that_the_target_is_made_of(schedule, prediction):
     model = echo(schedule=schedule, prediction=prediction, timesteps=50)
@@ -127,6 +128,7 @@ def test_training_mixes_in_the_noise_that_the_target_is_made_of(schedule, predic
     assert abs(np.corrcoef(noise.reshape(-1, 4).T) - np.eye(4)).max() < 0.1
 
 
+@pytest.mark.once
 def test_training_draws_anew_each_time_and_repeats_with_its_seed():
     images = np.zeros((9, 2, 2, 1), "float32")
     models = [echo(seed=seed) for seed in (1, 1, 2)]
@@ -221,6 +223,7 @@ def shaken(network):
     return before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("ema", [0.5, 0.9])
 def test_the_average_keeps_no_more_than_its_decay(images, ema):
     model = toy(ema=ema)

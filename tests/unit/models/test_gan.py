@@ -216,6 +216,7 @@ def test_the_first_weights_are_a_function_of_the_seed():
     assert np.array_equal(one, two) and not np.allclose(one, three)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 12, 3)])
 def test_the_networks_fit_the_images(shape):
     model = gan.build_gan(shape, 8, 4)

@@ -150,6 +150,7 @@ def test_greedy_texts_take_the_likeliest_token_of_the_window_each_time(either, p
     assert np.mean(clear) > 0.95 and len(set("".join(texts))) > 5
 
 
+@pytest.mark.once
 @backend
 @pytest.mark.parametrize(
     "controls",
@@ -191,12 +192,14 @@ def test_where_the_last_token_alone_counts_a_text_is_the_markov_chain_of_the_log
 # What its caller may count on
 
 
+@pytest.mark.once
 @backend
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(model):
     one, two, three = (model.generate("a", 30, seed=seed) for seed in (1, 1, 2))
     assert one == two != three
 
 
+@pytest.mark.once
 @backend
 def test_a_text_does_not_depend_on_the_others_in_its_batch(model):
     texts = model.generate(PROMPTS, 30, temperature=0.5, seed=4)
@@ -291,6 +294,7 @@ def by_brute_force(model, tokens, stride):
     return log_odds(after(model, windows), tokens[1:])
 
 
+@pytest.mark.once
 @backend
 @pytest.mark.parametrize(
     "length, stride", [(2, None), (13, None), (14, None), (48, 1), (48, 5), (48, CONTEXT)]
@@ -400,6 +404,7 @@ def test_a_killed_run_that_resumes_ends_with_the_weights_of_one_that_was_not(tra
     assert continued[3]["loss"] < continued[2]["loss"]
 
 
+@pytest.mark.once
 @backend
 def test_dropout_drops_in_training_alone():
     model, tokens = shaken(dropout=0.5), LETTERS.encode("on")[None]

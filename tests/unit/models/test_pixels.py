@@ -122,6 +122,7 @@ def test_images_are_drawn_as_often_as_their_likelihood_says(tiny):
     assert sum(often) >= 6 and stats.chi2(sum(often)).sf(statistic) > 0.01
 
 
+@pytest.mark.once
 @backend
 def test_greedy_images_take_the_likeliest_patch_each_time(model):
     image = model.generate(1, top_k=1)

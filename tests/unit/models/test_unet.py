@@ -70,6 +70,7 @@ def test_the_image_the_time_and_the_label_reach_the_output_of_their_own_image_al
         assert abs(output[1] - before[1]).max() > 1e-3
 
 
+@pytest.mark.once
 @pytest.mark.backend
 @pytest.mark.parametrize("attention", [False, True])
 def test_attention_lets_far_corners_see_each_other(attention):
@@ -120,6 +121,7 @@ def moved(optimizer, *gradients):
     return np.asarray(variable.value) - 1
 
 
+@pytest.mark.once
 @pytest.mark.backend
 @pytest.mark.parametrize("shape", [(3, 3, 4, 16), (3, 3, 16, 4), (4, 4, 1, 8)])
 def test_muon_moves_a_kernel_along_the_orthogonal_matrix_nearest_to_the_gradient(shape):

@@ -101,6 +101,7 @@ def test_a_pixel_is_one_as_often_as_it_is_bright(images):
         assert np.asarray(vae.binarise(pixel, ends)).tolist() == [pixel, pixel]
 
 
+@pytest.mark.once
 def test_what_is_observed_repeats_with_its_seed(images):
     model = build()
     models = [vae.VAE(model.encoder, model.decoder, seed=seed) for seed in (1, 1, 2)]
@@ -313,6 +314,7 @@ def test_a_killed_run_that_resumes_ends_with_the_weights_of_one_that_was_not(tmp
 # Generating
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("likelihood", vae.LIKELIHOODS)
 def test_what_is_drawn_are_float_images_from_0_to_1(images, likelihood):
     model = build(likelihood=likelihood)
@@ -327,6 +329,7 @@ def test_generate_repeats_with_its_seed_and_differs_with_another():
     assert np.array_equal(first, second) and not np.allclose(first, third)
 
 
+@pytest.mark.once
 def test_generate_draws_the_latents_that_it_is_given_in_any_number():
     model, z = build(), normal(0, 600, 4)
     mean = expit(np.asarray(model.decoder(z)))
@@ -383,6 +386,7 @@ def test_images_that_two_doublings_cannot_draw_are_refused(shape, words):
 # Building and keeping
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 12, 3)])
 def test_the_networks_fit_the_images(shape):
     model = vae.build_vae(shape, 5, 4)
