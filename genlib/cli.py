@@ -75,7 +75,7 @@ def _parser():
     run.add_argument("-h", "--help", action=_HelpOnRun, help="show this, or a lesson's parameters")
     _add_lesson(run, 'its name or number, such as 02_gan or 02; or "all"')
     run.add_argument("--run-dir", help="where the run goes (default: runs/…)")
-    run.add_argument("--jobs", metavar="N", help="lessons at once, of all (default: the cores)")
+    run.add_argument("--jobs", metavar="N", help="lessons at once, of all (default: cores + 1)")
     run.set_defaults(action=_run)
 
     sweep = commands.add_parser("sweep", help="many runs of a lesson, on this machine or a cluster")

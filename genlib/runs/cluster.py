@@ -16,10 +16,10 @@ PATIENCE = 300  # seconds that a scheduler that went away has for coming back
 _GIGABYTES = 2  # of memory that a run takes, about; for the default number of jobs
 
 
-def default_jobs():
-    """As many runs at once as there are cores and memory for."""
+def default_jobs(more=0):
+    """As many runs at once as there are cores, and ``more``, and memory for."""
     memory = psutil.virtual_memory().available // (_GIGABYTES * 2**30)
-    return max(1, min(cores(), memory))
+    return max(1, min(cores() + more, memory))
 
 
 def cores():

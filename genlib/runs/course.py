@@ -21,15 +21,15 @@ def run_all(preset=None, values=None, run_dir=None, timeout=None, jobs=None):
     """Run every lesson, print a table, write ``index.html``. Returns the number that failed.
 
     preset, values: as for ``lessons.run_lesson``. run_dir: the folder of the runs, by default
-    ``runs/<preset>``. timeout: seconds that each may take. jobs: lessons at once; None is as many
-    as the machine has cores and memory for, and one where ``preset`` is "gpu". A lesson gets no
-    fewer threads for its company: their number changes the order of floating-point sums.
+    ``runs/<preset>``. timeout: seconds that each may take. jobs: lessons at once; None is one
+    more than the machine has cores, as memory allows, and one where ``preset`` is "gpu". A lesson
+    gets no fewer threads for its company: their number changes the order of floating-point sums.
 
     Raises ``UserError`` for jobs that are no number from 1 to 1,024.
     """
     folder = Path(run_dir or ROOT / "runs" / (preset or "default")).expanduser().absolute()
     if jobs is None:
-        jobs = 1 if preset == "gpu" else cluster.default_jobs()
+        jobs = 1 if preset == "gpu" else cluster.default_jobs(more=1)  # a lesson waits at times
     jobs = min(coerce("jobs", jobs, int, (1, 1024)), len(lessons.lessons()))
     parent = os.getpid() if jobs > 1 else None
     tasks = {
