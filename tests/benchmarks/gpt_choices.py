@@ -16,8 +16,7 @@ import numpy as np
 from genlib import data, training
 from genlib.models import gpt, tokenizers
 from genlib.training.backend import keras
-from genlib.training.optimizers import text_muon as muon
-from genlib.training.optimizers import warmup_cosine
+from genlib.training.optimizers import text_muon, warmup_cosine
 
 BATCH, CONTEXT = 16, 64
 ops = keras.ops
@@ -61,7 +60,7 @@ VARIANTS = {  # what differs from the recipe
 def build(
     tokenizer,
     steps,
-    optimizer=muon,
+    optimizer=text_muon,
     rate=1e-2,
     positions="rotary",
     patch=None,

@@ -14,7 +14,7 @@ from genlib import UserError, metrics, runs, training
 from genlib.data import checkpoints
 from genlib.models import pixels
 from genlib.training.backend import keras
-from genlib.training.optimizers import text_muon as muon
+from genlib.training.optimizers import text_muon
 
 backend = pytest.mark.backend
 SIZES = {"num_layers": 2, "num_heads": 2, "model_dim": 16}
@@ -172,7 +172,7 @@ def trained(digits, tmp_path_factory):
     """A small model that was fitted to the digits, and what was recorded."""
     model = pixels.build_pixels((8, 8, 1), 2, 2, num_layers=1, num_heads=2, model_dim=32)
     batches = pixels.PixelBatches(digits.images, model.tokenizer, 32)
-    model.compile(optimizer=muon(0.02, 6 * len(batches)))
+    model.compile(optimizer=text_muon(0.02, 6 * len(batches)))
     folder = str(tmp_path_factory.mktemp("run"))
     run = runs.Run("09_pixels", {"run_dir": folder, "resume": False, "epochs": 6})
     return model, training.fit(model, batches, run, 6)
