@@ -1,14 +1,7 @@
 """Images, texts and shipped checkpoints: where they come from, and what is done to them first."""
 
-from genlib.data.images import (
-    Images,
-    deduplicate,
-    load_images,
-    split,
-    to_model,
-    to_uint8,
-    to_unit,
-)
+from genlib.data.images import Images, load_images, to_model, to_uint8, to_unit
+from genlib.data.parts import deduplicate, split
 from genlib.data.texts import Text, load_text
 
 __all__ = [

@@ -11,25 +11,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genlib import UserError, nearest
+from genlib import UserError, check_choice, nearest
+from genlib.data.parts import SHARES, cut, shuffled
 from genlib.data.readers import ARRAYS, read_folder, read_npz
 from genlib.data.sources import DATASETS, NotAtHand, content_hash, fetch, find, verify
+
+PARTS = tuple(SHARES)
 
 
 @dataclass(frozen=True)
 class Images:
     """A dataset of images.
 
-    ``images`` and ``test_images`` are uint8 (N, height, width, channels), values 0 to 255;
-    ``labels`` and ``test_labels`` are int32 (N,), or None where the source has none. The test part
-    is the official one, or else the last fifth of each class in the source's own order.
+    Four parts that do not overlap, each in random order, always the same one:
+
+    - ``images``, ``labels``: what models are trained on;
+    - ``validation_images``, ``validation_labels``: what choices are made on;
+    - ``test_images``, ``test_labels``: what is reported, once the choices are made;
+    - ``judge_images``, ``judge_labels``: what the judge of ``metrics`` learns from, and no other.
+
+    Images are uint8 (N, height, width, channels), values 0 to 255; labels int32 (N,), or None where
+    the source has none. An official test part is halved into validation and test, and the judge's
+    share is taken from the official training part (``judge`` in ``DATASETS``, else a fifth);
+    without one, the four are 50, 10, 20 and 20% of each class.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None
+    validation_images: np.ndarray
+    validation_labels: np.ndarray | None
     test_images: np.ndarray
     test_labels: np.ndarray | None
+    judge_images: np.ndarray
+    judge_labels: np.ndarray | None
     class_names: tuple
     source: str
     licence: str
@@ -47,8 +62,9 @@ class Images:
         size = "×".join(str(side) for side in self.shape)
         labels = f"{len(self.class_names)} classes" if self.class_names else "no labels"
         return (
-            f"{self.name}: {len(self.images):,} training and {len(self.test_images):,} test images,"
-            f" {size}, {labels} (from {self.source})"
+            f"{self.name}: {len(self.images):,} training, {len(self.validation_images):,} "
+            f"validation and {len(self.test_images):,} test images, {len(self.judge_images):,} for "
+            f"the judge, {size}, {labels} (from {self.source})"
         )
 
     def take(self, limit):
@@ -57,6 +73,13 @@ class Images:
             return self
         labels = None if self.labels is None else self.labels[:limit]
         return replace(self, images=self.images[:limit], labels=labels)
+
+    def part(self, name):
+        """(images, labels) of the part "train", "validation", "test" or "judge".
+        Raises ``UserError`` for another."""
+        check_choice("part", name, PARTS)
+        before = "" if name == "train" else f"{name}_"
+        return getattr(self, f"{before}images"), getattr(self, f"{before}labels")
 
 
 def to_model(images):
@@ -77,25 +100,6 @@ def to_unit(images):
 def to_uint8(images):
     """Images in [0, 1] → uint8, 0 to 255."""
     return np.round(np.clip(images, 0.0, 1.0) * 255).astype("uint8")
-
-
-def deduplicate(images):
-    """Return the indices, ascending, of the first occurrence of each distinct image."""
-    flat = images.reshape(len(images), -1)
-    _, first = np.unique(flat, axis=0, return_index=True)
-    return np.sort(first)
-
-
-def split(images, fraction, seed=0):
-    """Split the indices of ``images`` into (rest, held out), equal images on the same side.
-
-    ``fraction``, between 0 and 1, is the share of the *distinct* images that is held out.
-    """
-    flat = images.reshape(len(images), -1)
-    _, group = np.unique(flat, axis=0, return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(group.max() + 1)
-    held_out = np.isin(group, shuffled[: round(fraction * len(shuffled))])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def load_images(source="auto", image_size=0, channels=0):
@@ -131,10 +135,10 @@ def load_images(source="auto", image_size=0, channels=0):
             f"dataset {str(source)!r} is no known name ({', '.join(DATASETS)}, auto), no folder of "
             f"images and no .npz file.{nearest(source, [*DATASETS, 'auto'])}"
         )
-    images, test_images = (
-        _resize(part, image_size, channels) for part in (data.images, data.test_images)
+    names = ("images", "validation_images", "test_images", "judge_images")
+    return replace(
+        data, **{name: _resize(getattr(data, name), image_size, channels) for name in names}
     )
-    return replace(data, images=images, test_images=test_images)
 
 
 def _auto():
@@ -168,38 +172,40 @@ def _from_arrays(name, arrays, source):
         )
     sha256 = content_hash(array for array in arrays.values())
     images, labels = _check_images(images, source), _check_labels(labels, len(images), source)
+    known = DATASETS.get(name, {})
     if test_images is None:
-        train, test = _last_fifth(np.zeros(len(images), int) if labels is None else labels)
-        if labels is not None and set(labels[test]) - set(labels[train]):
-            raise UserError(f"{source} needs at least 2 images of each class: some have only one.")
-        test_images, test_labels = images[test], None if labels is None else labels[test]
-        images, labels = images[train], None if labels is None else labels[train]
+        rows = cut(images, labels)
+        classes = {0} if labels is None else set(labels)
+        if labels is not None and min(np.bincount(labels)[list(classes)]) < 5:
+            raise UserError(f"{source} needs at least 5 images of each class: some have fewer.")
+        known_classes = classes if labels is None else set(labels[rows["train"]])
+        if not all(map(len, rows.values())) or known_classes != classes:
+            raise UserError(
+                f"{source} holds too few different images to cut it into four parts; "
+                "leave copies out, or give more."
+            )
+        held, held_labels = images, labels
     else:
-        test_images = _check_images(test_images, source)
-        if test_images.shape[1:] != images.shape[1:]:
+        held = _check_images(test_images, source)
+        if held.shape[1:] != images.shape[1:]:
             raise UserError(
                 f"the training images in {source} are {images.shape[1:]}, its test images "
-                f"{test_images.shape[1:]} (height, width, channels); make them equal."
+                f"{held.shape[1:]} (height, width, channels); make them equal."
             )
-        test_labels = _check_labels(test_labels, len(test_images), source)
-    known = DATASETS.get(name, {})
+        held_labels = _check_labels(test_labels, len(held), source)
+        first, second = shuffled(len(images)), shuffled(len(held))
+        of_judge = round(len(images) * known.get("judge", SHARES["judge"]))
+        rows = {"judge": first[:of_judge], "train": first[of_judge:]}
+        rows |= {"validation": second[: len(held) // 2], "test": second[len(held) // 2 :]}
     classes = known.get("classes") or (
         () if labels is None else tuple(str(i) for i in range(labels.max() + 1))
     )
-    parts = (images, labels, test_images, test_labels)
+    pairs = {"train": (images, labels), "judge": (images, labels)}
+    parts = []
+    for part in PARTS:
+        for array in pairs.get(part, (held, held_labels)):
+            parts.append(None if array is None else array[rows[part]])
     return Images(name, *parts, classes, source, known.get("licence", "your own"), sha256)
-
-
-def _last_fifth(labels):
-    """The last fifth of each class is the test part, in the source's own order: neighbours in a
-    file (one writer, one film) resemble each other, so a random split would leak."""
-    test = np.concatenate(
-        [
-            np.flatnonzero(labels == c)[-max(1, np.sum(labels == c) // 5) :]
-            for c in np.unique(labels)
-        ]
-    )
-    return np.setdiff1d(np.arange(len(labels)), test), np.sort(test)
 
 
 def _check_images(images, source):

@@ -20,7 +20,8 @@ _DIGITS = tuple("0123456789")
 
 # What is known of each dataset. `files` holds the names at `origin` and their hashes (SHA-256, or
 # another that is named), `folder` is where Keras keeps them, and `content` is the SHA-256 of the
-# arrays, which holds for a repacked archive too.
+# arrays, which holds for a repacked archive too. `judge` is the share of the training images that
+# the judge learns from.
 DATASETS = {
     "digits": {
         "classes": _DIGITS,
@@ -30,6 +31,7 @@ DATASETS = {
         "classes": _DIGITS,
         "licence": "CC BY-SA 3.0 (LeCun, Cortes & Burges 1998)",
         "content": "52cd6c10ae77107af32269dd9d10ca19c1b749e83235a0c75e2f0729ebeaf141",
+        "judge": 1 / 6,
         "folder": "datasets",
         "files": {
             "mnist.npz": "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
@@ -42,6 +44,7 @@ DATASETS = {
             *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
         "licence": "MIT (Xiao, Rasul & Vollgraf 2017)",
+        "judge": 1 / 6,
         "folder": "datasets/fashion-mnist",
         "files": {
             "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -57,6 +60,7 @@ DATASETS = {
             *("dog", "frog", "horse", "ship", "truck"),
         ),
         "licence": "none stated, published for research (Krizhevsky 2009)",
+        "judge": 1 / 2,
         "folder": "datasets",
         # The binary version: the one that Keras downloads holds pickles.
         "files": {

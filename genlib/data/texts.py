@@ -1,4 +1,4 @@
-"""Texts by name or by path: found, hash-checked, cut into a training and a validation part."""
+"""Texts by name or by path: found, hash-checked, cut into parts to train, choose and report on."""
 
 import hashlib
 import os
@@ -13,11 +13,16 @@ from genlib.data.sources import TEXTS, NotAtHand, fetch, find, verify
 
 @dataclass(frozen=True)
 class Text:
-    """A text in two parts that do not overlap: its first 90% to train on, the rest to validate."""
+    """A text in three parts that do not overlap, in its own order.
+
+    Its first 90% to train on, 5% to make choices on (``validation``), and the last 5%, on which
+    nothing is chosen, to report on (``test``).
+    """
 
     name: str
     train: str
     validation: str
+    test: str
     source: str
     licence: str
     sha256: str
@@ -28,7 +33,8 @@ class Text:
     def __str__(self):
         return (
             f"{self.name}: {len(self.train):,} characters to train on, {len(self.validation):,} to "
-            f"validate, {len(set(self.train))} different ones (from {self.source})"
+            f"validate, {len(self.test):,} to test, {len(set(self.train))} different ones "
+            f"(from {self.source})"
         )
 
 
@@ -79,7 +85,7 @@ def load_text(source="auto", limit=0):
     text = content.decode().replace("\r\n", "\n")[: limit or None]
     if len(text) < 1000:
         raise UserError(f"{found} has {len(text)} characters; a text needs 1,000 or more.")
-    cut = len(text) * 9 // 10
+    cut, last = len(text) * 18 // 20, len(text) * 19 // 20
     name = str(source) if source in names else path.name
     digest = hashlib.sha256(content).hexdigest()
-    return Text(name, text[:cut], text[cut:], found, licence, digest)
+    return Text(name, text[:cut], text[cut:last], text[last:], found, licence, digest)

@@ -10,10 +10,12 @@ from threadpoolctl import threadpool_limits
 
 from genlib import UserError
 from genlib.data.images import to_unit
-from genlib.metrics.intervals import around, checked
+from genlib.metrics.intervals import around, checked, jackknife
 from genlib.metrics.neighbours import SMALLEST, density_coverage, memorised, precision_recall
 from genlib.runs.results import Result
 
+FLOORS, LOOKED_AT = 5, 10_000  # draws of real images for a floor, and images of them all at most
+GROUPS = 20  # of images, left out one at a time
 COPIES = 1000  # samples looked up in the training set, pixel by pixel: enough to find copying
 
 
@@ -30,31 +32,35 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
     return float(max(0.0, squared))  # rounding may leave it a hair below 0
 
 
-def fcd(samples, reference, *, floor, by, bootstrap=100, seed=0):
+def fcd(samples, reference, *, floor, by):
     """Fréchet classifier distance between features of samples and of real images: a ``Result``.
 
     samples: features (n, d) of generated images. reference: features (n, d) of held-out real ones.
-    floor: features (n, d) of other real images; their distance to ``reference`` is the floor.
-    by: name of what made the features. The estimate is biased in n, so all three n must be equal.
+    floor: features (m, d) of other real images, m ≥ n; the mean distance of each n of them to
+    ``reference`` is the floor. by: name of what made the features. The estimate is biased in n, so
+    that all are compared at the same n.
 
-    The interval is that of the estimate at this n, to be read against the floor at the same n.
+    The interval is that of the mean of the estimate at this n, over other images: it is to be read
+    against the floor, which is at the same n. It tells nothing of other trainings of the model.
+    Each side is left out in ``GROUPS`` groups, one at a time; far above the floor the interval
+    covers the mean as often as it says, near it more often, as it is wider there than need be.
     Raises ``UserError`` for unequal n or d, too few samples, or features that are not finite.
     """
-    samples, reference, floor = checked("FCD", samples, reference, floor)
+    (samples, reference), floors = checked("FCD", samples, reference), draws(floor, len(reference))
 
     def distance(a, b):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
-    n, rng = len(reference), np.random.default_rng(seed)
-    value = distance(reference, samples)
+    value, group = distance(reference, samples), np.arange(len(reference)) % GROUPS
     with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
-        draws = [
-            distance(reference[rng.integers(0, n, n)], samples[rng.integers(0, n, n)])
-            for _ in range(bootstrap)
-        ]
-    return Result(
-        "FCD", value, n, distance(reference, floor), around(value, draws), by, depends_on_n=True
-    )
+        best = np.mean([distance(reference, other) for other in floors])
+        without = [(reference[group != g], samples[group != g]) for g in range(GROUPS)]
+        sides = (
+            np.array([distance(real, samples) for real, _ in without]),
+            np.array([distance(reference, drawn) for _, drawn in without]),
+        )
+    interval = jackknife(value, *sides)
+    return Result("FCD", value, len(reference), float(best), interval, by, depends_on_n=True)
 
 
 def squared_mmd(x, y, chunk=200):
@@ -91,10 +97,10 @@ def kid(samples, reference, *, floor, by):
     below 0. Their spread depends on n, so they too are compared at equal n. Arguments as in
     ``fcd``; the interval is 1.96 standard errors to each side. Raises ``UserError`` as that does.
     """
-    samples, reference, floor = checked("KID", samples, reference, floor)
+    (samples, reference), floors = checked("KID", samples, reference), draws(floor, len(reference))
     value, error = squared_mmd(reference, samples)
     interval = (value - 1.96 * error, value + 1.96 * error)
-    best = squared_mmd(reference, floor)[0]
+    best = float(np.mean([squared_mmd(reference, other)[0] for other in floors]))
     return Result("KID", value, len(samples), best, interval, by, depends_on_n=True)
 
 
@@ -164,69 +170,83 @@ def nearest_images(samples, images):
     return images[best]
 
 
-def measure_fcd(samples, data, *, judge, seed=0, bootstrap=100):
-    """FCD of generated images beside the dataset's test images: a ``Result``.
+def draws(points, n):
+    """Disjoint parts of n points each of the points (m, d), which are in random order, for a floor.
+    Raises ``UserError`` for fewer than n."""
+    if len(points) < n:
+        raise UserError(f"a floor for {n} images needs as many real ones; there are {len(points)}.")
+    return [checked("a floor", points[i : i + n])[0] for i in range(0, len(points) - n + 1, n)]
 
-    samples: float (n, height, width, channels) in [0, 1]. data: ``data.Images``; of its m test
-    images, min(n, m) of each side are compared, and the floor takes as many training images.
-    judge: a ``metrics.Judge``. seed: of which images are taken. bootstrap: as in ``fcd``. Raises
-    ``UserError`` for too few images, or samples out of [0, 1].
+
+def _real(data, part, most, seed):
+    """n, and n images of a part of the dataset and those of the floors, both in [0, 1]."""
+    rng, held_out = np.random.default_rng(seed), data.part(part)[0]
+    n = min(most, len(held_out), len(data.images))
+    floors = max(1, min(FLOORS, LOOKED_AT // n, len(data.images) // n))
+    rows = rng.permutation(len(held_out))[:n], rng.permutation(len(data.images))[: floors * n]
+    return n, to_unit(held_out[rows[0]]), to_unit(data.images[rows[1]])
+
+
+def measure_fcd(samples, data, *, judge, part="test", seed=0):
+    """FCD of generated images beside real ones that were held out: a ``Result``.
+
+    samples: float (n, height, width, channels) in [0, 1]. data: ``data.Images``; of the m images of
+    ``part``, min(n, m) of each side are compared. part: "validation" for what is chosen by the
+    number, "test" for what is reported. The floor is a mean over up to five draws of training
+    images. judge: a ``metrics.Judge``. seed: of which images are taken. Raises ``UserError`` for
+    too few images, samples out of [0, 1], or another part.
     """
-    rng = np.random.default_rng(seed)
-    n = min(len(samples), len(data.test_images), len(data.images))
-    test, train = (
-        to_unit(part[rng.permutation(len(part))[:n]]) for part in (data.test_images, data.images)
-    )
-    drawn, real, floor = (judge(part)[0] for part in (samples[:n], test, train))
-    return fcd(drawn, real, floor=floor, by=judge.name, bootstrap=bootstrap)
+    n, real, floor = _real(data, part, len(samples), seed)
+    drawn, real, floor = (judge(images)[0] for images in (samples[:n], real, floor))
+    return fcd(drawn, real, floor=floor, by=judge.name)
 
 
-def measure_images(samples, data, *, judge, n=None, seed=0):
+def measure_images(samples, data, *, judge, n=None, part="test", seed=0):
     """Every metric of images at once, on the same real ones, at the same n: {name: ``Result``}.
 
-    samples: float (m, height, width, channels) in [0, 1]. data: ``data.Images``. judge: a
-    ``metrics.Judge``. n: how many of the samples, of the test images and (for the floors) of the
-    training images are compared, the most that there are if None.
+    samples: float (m, height, width, channels) in [0, 1]. data, judge, part, seed: as in
+    ``measure_fcd``. n: how many of the samples, of the real images and (for the floors) of the
+    training images are compared, the most that there are if None. The floors of FCD and KID are
+    means over up to five draws of training images, the others' are those of one.
 
     The names: fcd, kid, precision, recall, density, coverage, memorised, and for a judge with
     classes inception_score and class_coverage. Raises ``UserError`` for an n that is too small or
     larger than what there is, and for test images that are all equal.
     """
-    most = min(len(samples), len(data.test_images), len(data.images))
+    held_out = data.part(part)[0]
+    most = min(len(samples), len(held_out), len(data.images))
     n = most if n is None else n
     if not SMALLEST <= n <= most:
         raise UserError(
             f"n={n} is not possible: all metrics together need {SMALLEST} images or more, and "
-            f"there are {len(samples)} samples, {len(data.test_images)} test and "
+            f"there are {len(samples)} samples, {len(held_out)} {part} and "
             f"{len(data.images)} training images."
         )
-    rng = np.random.default_rng(seed)
-    test, train, samples = (
-        part[rng.permutation(len(part))[:n]] for part in (data.test_images, data.images, samples)
-    )
-    test, train = to_unit(test), to_unit(train)
-    if np.ptp(test, axis=0).max() == 0:
-        raise UserError(f"all {n} test images of {data.name} are equal: nothing can be measured.")
-    clouds, logits = zip(*map(judge.outputs, (samples, test, train)), strict=True)
+    _, real, floor = _real(data, part, n, seed)
+    samples = samples[np.random.default_rng(seed).permutation(len(samples))[:n]]
+    if np.ptp(real, axis=0).max() == 0:
+        raise UserError(f"all {n} {part} images of {data.name} are equal: nothing can be measured.")
+    held_out = real[: 2 * COPIES]
+    clouds, logits = zip(*map(judge.outputs, (samples, real, floor)), strict=True)
     drawn, real, other = clouds
-    options = {"floor": other, "by": judge.name}
+    options, single = {"floor": other, "by": judge.name}, {"floor": other[:n], "by": judge.name}
     # Small arrays gain nothing from threads, and lose much where other processes run.
     with threadpool_limits(1 if n < 1000 else None):
         results = {
             "fcd": fcd(drawn, real, **options),
             "kid": kid(drawn, real, **options),
-            **precision_recall(drawn, real, **options),
-            **density_coverage(drawn, real, **options),
+            **precision_recall(drawn, real, **single),
+            **density_coverage(drawn, real, **single),
             "memorised": memorised(
                 samples[:COPIES],
                 to_unit(data.images),
-                held_out=test[: 2 * COPIES],
+                held_out=held_out,
                 by="pixels",
             ),
         }
     if logits[0] is not None:
-        chances = [softmax(part.astype("float64"), axis=1) for part in logits[:2]]
+        chances = [softmax(side.astype("float64"), axis=1) for side in logits[:2]]
         results["inception_score"] = inception_score(*chances, by=judge.name)
-        drawn, real, other = (part.argmax(1) for part in logits)
+        drawn, real, other = (side[:n].argmax(1) for side in logits)
         results["class_coverage"] = class_coverage(drawn, real, floor=other, by=judge.name)
     return results

@@ -37,12 +37,13 @@ def around(value, draws, low=0.0, high=np.inf):
     return tuple(np.clip(ends, low, high).tolist())
 
 
-def jackknife(value, without, highest):
-    """95%, from a statistic's values without each one of n texts (Tukey 1958).
+def jackknife(value, *without, highest=np.inf):
+    """95%, from a statistic's values without each of n texts, or of n groups of images (Tukey
+    1958); ``without``: such values (n,), one array for each side that is left out from.
 
-    The variance is (n − 1)/n Σ (θ₋ᵢ − mean)², with Student's t; cut to 0 … ``highest``.
+    The variance is (n − 1)/n Σ (θ₋ᵢ − mean)², added over the sides, with Student's t; cut to
+    0 … ``highest``. It is never too small on average (Efron & Stein 1981).
     """
-    n = len(without)
-    error = np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
-    reach = stats.t.ppf(0.975, n - 1) * error
+    variance = sum((len(side) - 1) * np.var(side) for side in without)
+    reach = stats.t.ppf(0.975, min(map(len, without)) - 1) * np.sqrt(variance)
     return float(max(value - reach, 0)), float(min(value + reach, highest))

@@ -24,13 +24,15 @@ def build_classifier(image_shape, num_classes):
 
 
 def train_classifier(data, epochs=4, seed=0):
-    """Train ``build_classifier`` on a labelled dataset (``data.Images``). Returns the model."""
+    """Train ``build_classifier`` on the judge's part of a labelled dataset (``data.Images``).
+    Returns the model."""
     keras.utils.set_random_seed(seed)
     model = build_classifier(data.shape, len(data.class_names))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * -(-len(data.images) // 128))
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * -(-len(data.judge_images) // 128))
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    model.fit(to_model(data.images), data.labels, batch_size=128, epochs=epochs, verbose=0)
+    images, labels = data.part("judge")
+    model.fit(to_model(images), labels, batch_size=128, epochs=epochs, verbose=0)
     return model
 
 
@@ -44,8 +46,9 @@ def load_classifier(name):
 class Judge:
     """What turns images into features and, where the data has labels, into classes.
 
-    For a dataset with a shipped classifier (digits, mnist) it is that one. For other labelled data
-    it is trained here, on the training part. Without labels, the features are the images' first 64
+    It learns from the judge's part of a dataset, which no model is trained on and no number is
+    reported on. For a dataset with a shipped classifier (digits, mnist) it is that one. For other
+    labelled data it is trained here. Without labels, the features are the images' first 64
     principal components, and ``classes`` is not available. Raises ``UserError`` for data with fewer
     than 20 test images.
     """
@@ -57,14 +60,20 @@ class Judge:
                 f"{MIN_IMAGES} are needed, so give at least {5 * MIN_IMAGES} images."
             )
         name = f"classifier_{data.name}"
-        if checkpoints.manifest().get(name, {}).get("shape") == [*data.shape]:
+        line = checkpoints.manifest().get(name, {})
+        if data.labels is None:
+            self._use_components(data)
+        elif line.get("shape") == [*data.shape] and line["dataset"]["sha256"] == data.sha256:
             self._use(*load_classifier(name))
-        elif data.labels is not None:
-            self._use(train_classifier(data), f"a classifier trained here on {data.name}")
         else:
-            self._outputs, self.num_classes = None, 0
-            self._mean, self._axes = _principal_components(data.images)
-            self.name = f"64 principal components of {data.name}"
+            self._use(train_classifier(data), f"a classifier trained here on {data.name}")
+
+    @classmethod
+    def of_pixels(cls, data):
+        """A judge that knows no classes: its features are the first 64 principal components."""
+        judge = cls.__new__(cls)
+        judge._use_components(data)
+        return judge
 
     @classmethod
     def shipped(cls, dataset):
@@ -72,6 +81,11 @@ class Judge:
         judge = cls.__new__(cls)
         judge._use(*load_classifier(f"classifier_{dataset}"))
         return judge
+
+    def _use_components(self, data):
+        self._outputs, self.num_classes = None, 0
+        self._mean, self._axes = _principal_components(data.judge_images)
+        self.name = f"64 principal components of {data.name}"
 
     def _use(self, model, name):
         outputs = [model.get_layer(layer).output for layer in ("features", "logits")]

@@ -27,9 +27,10 @@ FACTS = {
 def bits_per_character(text, model, *, by, bootstrap=200, block=500, seed=0, **options):
     """Bits per character of a text under a model, as a ``Result``, whose n counts characters.
 
-    The interval is that of the mean over texts like this one: neighbours depend on each other, so
-    whole blocks of ``block`` tokens are resampled, or twenty shorter ones of a short text. There is
-    no floor: nobody knows the entropy of a language. by: the model's name. options: of
+    The interval tells how far the number varies with the passages of *this* text: neighbours depend
+    on each other, so whole blocks of ``block`` tokens are resampled, or twenty shorter ones of a
+    short text, nats and characters together. Another scene or another author may lie outside. There
+    is no floor: nobody knows the entropy of a language. by: the model's name. options: of
     ``model.cross_entropy``. Raises ``UserError`` for a text of 20 tokens or fewer.
     """
     nats, rng = model.cross_entropy(text, **options), np.random.default_rng(seed)
@@ -40,8 +41,11 @@ def bits_per_character(text, model, *, by, bootstrap=200, block=500, seed=0, **o
         )
     value = nats.sum() / np.log(2) / len(text)
     blocks = max(MIN_BLOCKS, len(nats) // block)
-    means = np.array([part.mean() for part in np.array_split(nats, blocks)])
-    draws = rng.choice(means, (bootstrap, len(means))).mean(1) * value / means.mean()
+    tokens = np.array_split(model.tokenizer.encode(text)[1:], blocks)
+    lengths = np.array([len(model.tokenizer.decode(part)) for part in tokens])
+    sums = np.array([part.sum() for part in np.array_split(nats, blocks)]) / np.log(2)
+    rows = rng.integers(blocks, size=(bootstrap, blocks))
+    draws = sums[rows].sum(1) / lengths[rows].sum(1)
     return Result("bits per character", float(value), len(text), None, percentiles(draws), by)
 
 
@@ -197,7 +201,7 @@ def _without_each(statistic, rows):
 def _measure(measure, side, real, highest=np.inf):
     """(value, floor, interval) by a function that gives a value and the values without each."""
     (value, without), (floor, _) = measure(side), measure(real)
-    return value, floor, jackknife(value, without, highest)
+    return value, floor, jackknife(value, without, highest=highest)
 
 
 def _medians(side, real, rng, draws=500):

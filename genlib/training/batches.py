@@ -118,15 +118,16 @@ class Windows(Shuffled):
 
     tokens: int32 (n,); both parts of a batch are int32 (batch_size, context_length), the second
     one token further on. An epoch goes once through the row, cut into windows one after the other
-    from a start of its own, so that cuts do not fall on the same places each time.
+    from a start of its own, so that cuts do not fall on the same places each time. fixed: the same
+    windows in the same order each epoch, as a validation loss needs them to be comparable.
 
     Raises ``UserError`` for a row that is too short for one batch.
     """
 
     rows = "windows"
 
-    def __init__(self, tokens, context_length, batch_size, seed=0):
-        self.context_length = context_length
+    def __init__(self, tokens, context_length, batch_size, seed=0, *, fixed=False):
+        self.context_length, self.fixed = context_length, fixed
         if len(tokens) < 2 * context_length:
             raise UserError(
                 f"context_length={context_length} is too long for a text of {len(tokens)} tokens; "
@@ -136,6 +137,8 @@ class Windows(Shuffled):
 
     def permutation(self):
         """The first token of each window, in the order of this epoch."""
+        if self.fixed:
+            return self.context_length * np.arange(self.count)
         shift = np.random.default_rng([self.seed, self.epoch, 1]).integers(self.context_length)
         return shift + self.context_length * super().permutation()
 

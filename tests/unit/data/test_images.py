@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from genlib import UserError, data
+from genlib.data.parts import cut
 
 any_images = arrays("uint8", array_shapes(min_dims=4, max_dims=4, max_side=5))
 # Images of two black or white pixels, so that equal ones are common.
@@ -27,8 +28,15 @@ def save_images(folder, count=10, size=(12, 8), mode="L", name="image"):
     return pixels.reshape(count, *size[::-1], -1)
 
 
+PARTS = ("train", "validation", "test", "judge")
+
+
 def all_images(dataset):
-    return np.concatenate([dataset.images, dataset.test_images])
+    return np.concatenate([dataset.part(name)[0] for name in PARTS])
+
+
+def all_labels(dataset):
+    return np.concatenate([dataset.part(name)[1] for name in PARTS])
 
 
 def as_set(images):
@@ -38,23 +46,61 @@ def as_set(images):
 # By name
 
 
-def test_the_digits_have_a_fifth_of_each_class_as_test_part_and_no_image_on_both_sides():
+def test_the_digits_are_cut_into_four_parts_in_the_same_shares_of_each_class():
     digits = data.load_images("digits")
     assert digits.shape == (8, 8, 1) and digits.images.max() == 255
-    assert not as_set(digits.images) & as_set(digits.test_images)
-    assert len(as_set(all_images(digits))) == len(all_images(digits))
-    train, test = np.bincount(digits.labels), np.bincount(digits.test_labels)
-    assert len(test) == 10 and np.array_equal(test, (train + test) // 5)
+    parts = [as_set(digits.part(name)[0]) for name in PARTS]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == len(all_images(digits)) == 1797
+    counts = np.array([np.bincount(digits.part(name)[1]) for name in PARTS])
+    shares = counts / counts.sum(0)
+    assert np.allclose(shares, np.array([[0.5, 0.1, 0.2, 0.2]]).T, atol=0.02)
 
 
-def test_mnist_keeps_its_official_test_part(small_mnist, tmp_path, monkeypatch):
+def test_every_part_is_in_random_order_and_the_same_each_time():
+    one, two = data.load_images("digits"), data.load_images("digits")
+    for name in PARTS:
+        assert np.array_equal(one.part(name)[0], two.part(name)[0])
+    mixed = np.bincount(one.labels[:200], minlength=10)
+    assert mixed.min() >= 10 and not np.array_equal(one.labels, np.sort(one.labels))
+    first, last = np.array_split(one.images.reshape(len(one), -1) / 255, 2)
+    apart = np.abs(first.mean(0) - last.mean(0)).max()
+    assert apart < 4 * np.sqrt(2 / len(first)) * 0.5  # of pixels whose deviation is below 0.5
+
+
+def test_mnist_keeps_its_official_test_part_for_choosing_and_reporting(
+    small_mnist, tmp_path, monkeypatch
+):
     np.savez(tmp_path / "mnist.npz", **small_mnist)
     monkeypatch.setenv("GENLIB_DATA", str(tmp_path))
     mnist = data.load_images("mnist")
-    assert np.array_equal(mnist.images[..., 0], small_mnist["x_train"])
-    assert np.array_equal(mnist.test_images[..., 0], small_mnist["x_test"])
-    assert np.array_equal(mnist.test_labels, small_mnist["y_test"])
+    official = small_mnist["x_train"], small_mnist["x_test"]
+    for names, whole_part in zip(
+        (("train", "judge"), ("validation", "test")), official, strict=True
+    ):
+        found = np.concatenate([mnist.part(name)[0] for name in names])
+        assert sorted(map(bytes, found)) == sorted(map(bytes, whole_part))
+    assert len(mnist.judge_images) == round(len(official[0]) / 6)
+    labels = {image.tobytes(): label for image, label in zip(
+        np.concatenate(official),
+        np.concatenate([small_mnist["y_train"], small_mnist["y_test"]]),
+        strict=True,
+    )}  # fmt: skip
+    for image, label in zip(all_images(mnist), all_labels(mnist), strict=True):
+        assert labels[image.tobytes()] == label
     assert mnist.class_names == tuple("0123456789") and mnist.name == "mnist"
+
+
+def test_another_part_is_refused():
+    with pytest.raises(UserError, match=r"part='tset' does not exist.*Did you mean 'test'"):
+        data.load_images("digits").part("tset")
+
+
+@given(repeated_images.filter(lambda images: len(images) > 0))
+def test_a_cut_holds_every_image_once_and_equal_ones_in_one_part(images):
+    rows = cut(images, None)
+    assert sorted(np.concatenate([*rows.values()])) == list(range(len(images)))
+    parts = [as_set(images[found]) for found in rows.values()]
+    assert sum(map(len, parts)) == len(as_set(images))
 
 
 def test_auto_takes_mnist_where_it_is_at_hand(small_mnist, tmp_path, monkeypatch, capsys):
@@ -85,7 +131,7 @@ def test_auto_does_not_hide_a_damaged_mnist_behind_the_digits(small_mnist, tmp_p
 def test_a_folder_without_subfolders_has_no_labels(tmp_path):
     pixels = save_images(tmp_path / "mine")
     mine = data.load_images(tmp_path / "mine")
-    assert np.array_equal(all_images(mine), pixels)
+    assert as_set(all_images(mine)) == as_set(pixels)
     assert mine.labels is None and mine.test_labels is None and mine.class_names == ()
     assert mine.name == "mine/" and len(mine.test_images) == 2
 
@@ -95,7 +141,7 @@ def test_the_subfolders_of_a_folder_are_its_classes(tmp_path):
         save_images(tmp_path / "pets" / name, count)
     pets = data.load_images(str(tmp_path / "pets"))
     assert pets.class_names == ("cats", "dogs")
-    assert np.bincount(pets.labels).tolist() == [8, 12]
+    assert np.bincount(all_labels(pets)).tolist() == [10, 15]
     assert np.bincount(pets.test_labels).tolist() == [2, 3]
 
 
@@ -149,7 +195,9 @@ def test_an_npz_with_a_test_part_of_its_own_keeps_it(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 4, 4), "uint8")
     np.savez(tmp_path / "own.npz", images=pixels[:20], test_images=pixels[20:])
     own = data.load_images(tmp_path / "own.npz")
-    assert len(own.images) == 20 and np.array_equal(own.test_images[..., 0], pixels[20:])
+    assert as_set(np.concatenate([own.images, own.judge_images])) == as_set(pixels[:20, ..., None])
+    held_out = np.concatenate([own.validation_images, own.test_images])
+    assert as_set(held_out) == as_set(pixels[20:, ..., None])
 
 
 def test_take_keeps_the_first_training_images_and_the_whole_test_part():
@@ -222,7 +270,7 @@ VERSES = {
 
 
 def whole(text):
-    return text.train + text.validation
+    return text.train + text.validation + text.test
 
 
 def test_shakespeare_is_found_and_has_its_name_licence_and_hash(
@@ -292,17 +340,20 @@ def test_a_folder_is_its_texts_in_the_order_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("length", [1000, 1001, 1009, 1234])
-def test_the_last_tenth_validates_and_the_parts_do_not_overlap(tmp_path, length):
+def test_the_last_tenth_is_for_choosing_and_reporting_and_the_parts_do_not_overlap(
+    tmp_path, length
+):
     written = "".join(f"{i:05d}" for i in range(300))[:length]
     (tmp_path / "mine.txt").write_text(written)
     mine = data.load_text(tmp_path / "mine.txt")
     assert whole(mine) == written and len(mine) == len(mine.train) == length * 9 // 10
+    assert 0 <= len(mine.test) - len(mine.validation) <= 1
 
 
 def test_limit_counts_characters_from_the_first(tmp_path):
     (tmp_path / "mine.txt").write_bytes(VERSES["chinese"].encode())
     mine = data.load_text(tmp_path / "mine.txt", limit=1005)
-    assert whole(mine) == VERSES["chinese"][:1005] and len(mine.validation) == 101
+    assert whole(mine) == VERSES["chinese"][:1005] and len(mine.validation) == 50
     assert data.load_text(tmp_path / "mine.txt", limit=10_000) == data.load_text(
         tmp_path / "mine.txt"
     )

@@ -68,28 +68,28 @@ def test_fcd_is_the_distance_of_the_moments_and_its_floor_that_of_the_real_image
     assert all(f"{number:.2f}" in str(result) for number in (result.value, result.floor, low, high))
 
 
-def test_fcd_repeats_with_its_seed():
-    options = {"floor": features(2), "by": "me"}
-    first, second, third = (
-        metrics.fcd(features(1, shift=1), features(0), **options, seed=s).interval
-        for s in (1, 1, 2)
-    )
-    assert first == second != third
+def test_the_floor_of_fcd_is_the_mean_over_the_draws_that_are_given():
+    real, drawn, one, two = (features(seed) for seed in range(4))
+    floors = [metrics.fcd(drawn, real, floor=f, by="me").floor for f in (one, two)]
+    both = metrics.fcd(drawn, real, floor=np.concatenate([one, two, two[:50]]), by="me")
+    assert both.floor == pytest.approx(np.mean(floors))
+    kids = [metrics.kid(drawn, real, floor=f, by="me").floor for f in (one, two)]
+    both = metrics.kid(drawn, real, floor=np.concatenate([one, two]), by="me")
+    assert both.floor == pytest.approx(np.mean(kids), abs=1e-6)
 
 
-@pytest.mark.parametrize("d, n", [(2, 200), (8, 100)])
-def test_the_interval_covers_the_expected_value_about_as_often_as_it_claims(d, n):
-    # The expected value of the estimate at this n, by its mean over all repetitions. Percentiles
-    # that are not moved back to the estimate would cover it far less often at d = 8.
+@pytest.mark.parametrize("d, n, shift", [(2, 200, 1), (8, 100, 1), (8, 100, 0)])
+def test_the_interval_covers_the_expected_value_at_least_as_often_as_it_claims(d, n, shift):
+    """The expected value of the estimate at this n, by its mean over all repetitions; where the
+    distributions are equal (shift 0), the interval is too wide, and never too narrow."""
     results = []
-    for seed in range(60):
-        clouds = features([seed, 2], n, d, shift=1), features([seed, 1], n, d)
-        options = {"floor": features(0, n, d), "by": "me", "bootstrap": 50, "seed": seed}
-        results.append(metrics.fcd(*clouds, **options))
+    for seed in range(100):
+        clouds = features([seed, 2], n, d, shift), features([seed, 1], n, d)
+        results.append(metrics.fcd(*clouds, floor=features(0, n, d), by="me"))
     low, high = np.transpose([result.interval for result in results])
-    expected = np.mean([result.value for result in results])
-    assert np.mean((low <= expected) & (expected <= high)) >= 0.85
-    assert np.mean(high - low) < 2.5  # not by being endless
+    values = np.array([result.value for result in results])
+    assert np.mean((low <= values.mean()) & (values.mean() <= high)) >= 0.9
+    assert np.mean(high - low) < (2.5 if shift else 4) * 2 * values.std()  # not by being endless
 
 
 def test_a_result_without_a_floor_is_printed_and_stored_without():
@@ -210,8 +210,11 @@ def with_one(bad):
 @pytest.mark.parametrize(
     "clouds, words",
     [
-        ((features(0, 50), features(1, 60), features(2, 50)), "got 50 and 60 and 50"),
-        ((features(0, 50), features(1, 50), features(2, 60)), "got 50 and 50 and 60"),
+        ((features(0, 50), features(1, 60), features(2, 50)), "got 50 and 60"),
+        (
+            (features(0, 50), features(1, 50), features(2, 49)),
+            "floor for 50 images needs as many.*49",
+        ),
         ((features(0, 19), features(1, 19), features(2, 19)), "at least 20"),
         ((features(0), with_one(np.nan), features(2)), "NaN"),
         ((with_one(np.inf), features(1), features(2)), "infinite"),
@@ -245,17 +248,39 @@ def test_nearest_images_are_the_nearest_by_brute_force():
 
 @pytest.fixture(scope="module")
 def unlabelled(digits):
-    return replace(digits, name="mine", labels=None, test_labels=None, class_names=())
+    none = dict.fromkeys(("labels", "validation_labels", "test_labels", "judge_labels"))
+    return replace(digits, name="mine", class_names=(), **none)
 
 
 def test_without_labels_the_features_are_the_principal_components(unlabelled):
     judge = metrics.Judge(unlabelled)
-    found, classes = judge(unlabelled.images / 255)
-    assert found.shape == (len(unlabelled.images), 64) and classes is None
+    found, classes = judge(unlabelled.judge_images / 255)
+    assert found.shape == (len(unlabelled.judge_images), 64) and classes is None
     assert "64 principal components of mine" in judge.name
     covariance = np.cov(found.T)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-4
     assert np.all(np.diff(np.diag(covariance)) < 1e-6)  # the largest first
+
+
+def test_a_judge_of_pixels_is_the_same_for_data_with_labels(digits, unlabelled):
+    found, classes = metrics.Judge.of_pixels(digits)(digits.test_images / 255)
+    assert np.array_equal(found, metrics.Judge(unlabelled)(digits.test_images / 255)[0])
+    assert classes is None
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_measure_fcd_compares_with_the_part_that_is_asked_for(unlabelled, part):
+    judge, held_out = metrics.Judge(unlabelled), unlabelled.part(part)[0] / 255
+    for other in ("validation", "test"):
+        value = metrics.measure_fcd(held_out, unlabelled, judge=judge, part=other).value
+        assert (value < 1e-4) == (other == part)
+
+
+def test_the_judge_learns_from_its_own_part_alone(digits):
+    other = replace(digits, images=digits.images[::-1][:50], test_images=digits.test_images[:30])
+    judges = [metrics.Judge.of_pixels(part) for part in (digits, other)]
+    features = [judge(digits.test_images / 255)[0] for judge in judges]
+    assert np.array_equal(*features)
 
 
 def test_measure_fcd_gives_zero_for_the_test_images_and_ranks_worse_samples(unlabelled):
@@ -275,7 +300,7 @@ def test_measure_fcd_compares_equal_numbers_and_takes_the_floor_from_training_im
 
 
 def test_with_labels_a_classifier_is_trained_that_names_the_classes(digits):
-    toy = replace(digits.take(400), name="toy")
+    toy = replace(digits, name="toy")
     judge = metrics.Judge(toy)
     found, classes = judge(toy.test_images / 255)
     assert "trained here on toy" in judge.name and found.shape == (len(toy.test_images), 64)
@@ -286,8 +311,10 @@ def test_with_labels_a_classifier_is_trained_that_names_the_classes(digits):
 def test_a_shipped_classifier_is_taken_and_named_by_its_hash(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
     classifier = metrics.build_classifier(digits.shape, 10)
-    checkpoints.publish(classifier, "classifier_toy", shape=digits.shape, num_classes=10)
+    facts = {"shape": digits.shape, "num_classes": 10, "dataset": {"sha256": digits.sha256}}
+    checkpoints.publish(classifier, "classifier_toy", **facts)
     judge = metrics.Judge(replace(digits, name="toy"))
+    assert "trained here" in metrics.Judge(replace(digits, name="toy", sha256="another")).name
     sha256 = json.loads((tmp_path / "manifest.json").read_text())["classifier_toy"]["sha256"]
     assert judge.name == f"classifier_toy@{sha256[:8]}"
     assert metrics.Judge.shipped("toy").name == judge.name

@@ -53,7 +53,8 @@ def test_a_generator_that_makes_one_image_is_measured(judge, digits):
 
 
 def test_without_labels_there_is_nothing_by_class(digits):
-    mine = replace(digits, name="mine", labels=None, test_labels=None, class_names=())
+    none = dict.fromkeys(("labels", "validation_labels", "test_labels", "judge_labels"))
+    mine = replace(digits, name="mine", class_names=(), **none)
     judge = metrics.Judge(mine)
     found = metrics.measure_images(mine.test_images / 255.0, mine, judge=judge, n=100)
     assert set(found) == NAMES

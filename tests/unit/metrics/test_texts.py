@@ -115,8 +115,20 @@ def test_longest_overlap_of_a_copied_passage_is_at_least_its_length(training, st
 # Bits per character
 
 
+class Pairs:
+    """A tokenizer of two characters a token."""
+
+    def encode(self, text):
+        return np.arange(len(text) // 2)
+
+    def decode(self, tokens):
+        return "ab" * len(tokens)
+
+
 class Told(language.TextModel):
     """A model whose nats are given; it reads two characters a token."""
+
+    tokenizer = Pairs()
 
     def __init__(self, nats):
         self.nats = np.asarray(nats)
@@ -156,7 +168,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_claims(n, together):
         nats = np.repeat(rng.exponential(2, n // together), together)  # neighbours are alike
         results.append(measured(nats, bootstrap=100).interval)
     low, high = np.transpose(results)
-    truth = n / (n + 1) / np.log(2)  # the first token is not predicted
+    truth = 1 / np.log(2)
     assert 0.84 < np.mean((low < truth) & (truth < high)) < 0.99
     error = np.sqrt(together / n) / np.log(2)
     assert np.mean(high - low) == pytest.approx(2 * 1.96 * error, rel=0.15)
@@ -166,4 +178,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_claims(n, together):
 def test_a_text_of_too_few_tokens_has_no_interval(count):
     with pytest.raises(UserError, match=f"more than 20 tokens; this one has {count + 1}"):
         measured(np.ones(count))
-    assert measured(np.ones(20)).interval == pytest.approx((20 / 42 / np.log(2),) * 2)
+    assert measured(np.ones(20)).interval == pytest.approx((1 / 2 / np.log(2),) * 2)
+
+
+class Uneven(Pairs):
+    """A tokenizer whose tokens are a or bbbb, by turns of a hundred."""
+
+    def encode(self, text):
+        return np.array([letter == "b" for letter in text.replace("bbbb", "b")], int)
+
+    def decode(self, tokens):
+        return "".join(["a", "bbbb"][token] for token in tokens)
+
+
+def test_the_interval_is_that_of_a_ratio_where_tokens_have_unequal_lengths():
+    """Nats in proportion to characters: every passage has the same bits per character."""
+    text = ("a" * 100 + "bbbb" * 100) * 20
+    told = Told(0.5 * np.array([len(Uneven().decode([t])) for t in Uneven().encode(text)[1:]]))
+    told.tokenizer = Uneven()
+    low, high = metrics.bits_per_character(text, told, by="told", block=100).interval
+    assert low == pytest.approx(high) == pytest.approx(0.5 / np.log(2))

@@ -15,8 +15,8 @@ IMAGES = np.arange(50, dtype="uint8").reshape(50, 1, 1, 1)
 def test_a_run_writes_its_parameters_and_metrics(tmp_path):
     values = {"epochs": 2, "rate": 1e-4, "run_dir": str(tmp_path / "a" / "run")}
     run = runs.Run("02_gan", values)
-    parts = (IMAGES, None, IMAGES[:5], None, ())
-    dataset = data.Images("digits", *parts, "here", "mine", "abc")
+    parts = (IMAGES, None) * 4
+    dataset = data.Images("digits", *parts, (), "here", "mine", "abc")
     result = runs.Result("FCD", 2.0, 20, 1.0, (1.5, 2.5), "me")
     run.metrics(dataset, {"fcd": result, "loss": np.float32(0.5)}, "fcd", train_seconds=1.0)
     assert json.loads((run.folder / "params.json").read_text()) == values

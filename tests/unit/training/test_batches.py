@@ -119,6 +119,17 @@ def test_each_epoch_cuts_at_places_of_its_own():
     assert all(len(cut) == 1 for cut in cuts) and set.union(*cuts) == set(range(8))
 
 
+@pytest.mark.backend
+def test_fixed_windows_are_the_same_in_each_epoch_so_that_losses_compare():
+    stream = training.Windows(TOKENS, 8, 4, fixed=True).stream()
+    if keras.backend.backend() == "tensorflow":
+        epochs = [[np.asarray(batch[0]) for batch in stream] for _ in range(3)]
+    else:
+        epochs = [[batch[0] for batch in epoch_of_windows(stream)] for _ in range(3)]
+    assert all(np.array_equal(epoch, epochs[0]) for epoch in epochs)
+    assert np.array_equal(np.concatenate(epochs[0]).ravel(), TOKENS[:96])
+
+
 def test_the_windows_are_shuffled():
     firsts = rows_of(epoch_of_windows(training.Windows(TOKENS, 8, 4)))[:, 0]
     assert firsts.tolist() != sorted(firsts)
