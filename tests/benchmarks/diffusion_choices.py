@@ -71,7 +71,7 @@ def main(steps=800):
 
     def row(name, model, cost, **controls):
         drawn = model.generate(2000, steps=20, seed=1, **{"eta": 1.0} | controls)
-        fcd = metrics.measure_fcd(drawn, images, judge=judge)
+        fcd = metrics.measure_fcd(drawn, images, judge=judge, part="validation")
         low, high = fcd.interval
         print(f"| {name} | {cost:.2f} | {fcd.value:.1f} ({low:.1f} to {high:.1f}) |", flush=True)
 

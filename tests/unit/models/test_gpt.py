@@ -370,7 +370,7 @@ def test_the_first_weights_are_a_function_of_the_seed():
 def train(folder, resume=False):
     """Train a small model on help texts in a run folder. Returns it, its history and the text."""
     topics = data.load_text("pydoc", limit=20_000)
-    tokenizer = tokenizers.CharTokenizer(topics.train + topics.validation)
+    tokenizer = tokenizers.CharTokenizer(topics.train)
     model = build(tokenizer, num_layers=1, model_dim=32, context_length=32, dropout=0.1)
     windows = training.Windows(tokenizer.encode(topics.train), 32, 16)
     model.compile(optimizer=training.text_muon(0.02, 4 * len(windows)))
