@@ -76,8 +76,11 @@ def grid(images, columns=10, *, alt):
     return _png(_enlarge(tile(images, columns), np.shape(images)[1]), alt)
 
 
-def rows(named, columns=12, *, alt):
-    """Rows of images, one for each entry of {name: images in [0, 1]}, the names at the left."""
+def rows(named, columns=12, *, alt, below=()):
+    """Rows of images, one for each entry of {name: images in [0, 1]}, the names at the left.
+
+    below: what stands under the columns of the last row, one text each, or nothing.
+    """
     figure, all_axes = axes(1, len(named), (columns * 0.72, 0.78))
     for axis, (name, images) in zip(all_axes, named.items(), strict=True):
         sheet = tile(images[:columns], columns)
@@ -86,6 +89,9 @@ def rows(named, columns=12, *, alt):
         axis.tick_params(length=0)
         axis.set_xticks([])
         axis.spines[:].set_visible(False)
+    if below:
+        middles = (np.arange(columns) + 0.5) * (sheet.shape[1] - 1) / columns
+        axis.set_xticks(middles[: len(below)], below)
     return picture(figure, alt=alt)
 
 
@@ -121,7 +127,7 @@ def curves(panels, xlabel="epoch", *, alt, x=None, yscale="linear", ylabel=""):
             axis.yaxis.set_major_formatter(ScalarFormatter())
             axis.yaxis.set_minor_formatter(NullFormatter())
         columns = 3 if len("".join(lines)) < 28 else 1
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns)
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)
     if ylabel:
         low, high = zip(*(axis.get_ylim() for axis in all_axes), strict=True)
         for axis in all_axes:
@@ -189,7 +195,7 @@ def trends(panels, ylabel="", xscale="log", *, alt, yscales=None):
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return picture(figure, alt=alt)
 
 
@@ -216,7 +222,8 @@ def slider(draw, low, high, *, alt):
     """
     if not is_live():
         steps = np.linspace(low, high, 12)
-        return rows({f"{low:g} to {high:g}": np.concatenate([draw(v) for v in steps])}, alt=alt)
+        drawn = np.concatenate([draw(value) for value in steps])
+        return rows({"": drawn}, alt=alt, below=[f"{value:.2g}" for value in steps])
     import ipywidgets
 
     knob = ipywidgets.FloatSlider(0.5 * (low + high), min=low, max=high, step=(high - low) / 60)

@@ -50,4 +50,6 @@ def cut(images, labels):
         place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
     ends = np.cumsum([*SHARES.values()])
     part = np.searchsorted(ends, place)[first[group]][order]  # of each image, in random order
-    return {name: order[part == number] for number, name in enumerate(SHARES)}
+    rows = {name: order[part == number] for number, name in enumerate(SHARES)}
+    # Once more: a class that came early in the order would come first in every part.
+    return {name: found[shuffled(len(found))] for name, found in rows.items()}

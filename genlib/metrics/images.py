@@ -51,7 +51,9 @@ def fcd(samples, reference, *, floor, by):
     def distance(a, b):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
-    value, group = distance(reference, samples), np.arange(len(reference)) % GROUPS
+    value = distance(reference, samples)
+    # At random, since samples often come in the order of their labels.
+    group = np.random.default_rng(0).permutation(len(reference)) % GROUPS
     with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
         best = np.mean([distance(reference, other) for other in floors])
         without = [(reference[group != g], samples[group != g]) for g in range(GROUPS)]

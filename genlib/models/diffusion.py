@@ -21,7 +21,7 @@ from genlib.training.backend import compiled, keras
 from genlib.training.optimizers import update_average
 
 ops = keras.ops
-DENSITIES = ("uniform", "logit_normal")
+DENSITIES = ("uniform", "logit_normal", "mixed")
 BATCH = 250  # images that are drawn at once, at most
 
 
@@ -32,12 +32,11 @@ class DiffusionModel(keras.Model):
     network: [image, time] or [image, time, label] → output, such as ``build_unet`` makes.
     schedule: "linear", "cosine" or "flow"; prediction: what it outputs, "noise", "image", "v" or
     "flow". timesteps: T, the number of noise levels. density: how often each is trained on,
-    "uniform" or "logit_normal", the middle more often (Esser et al. 2024). ema: decay of the
-    averaged weights, which ``generate`` uses. label_dropout: share of the labels that training
-    hides, so that one network learns with and without (Ho & Salimans 2022). num_classes: of the
-    network's label input, 0 if it has none. seed: of all noise in training.
-
-    ``fit`` takes images in [-1, 1], and labels (batch,) if the network has that input. Raises
+    "uniform", "logit_normal" (the middle more often, Esser et al. 2024), or "mixed", a tenth of
+    which is uniform, so that T, where samples start, is met. ema: decay of the averaged weights,
+    which ``generate`` uses. label_dropout: share of the labels that training hides, to learn with
+    and without (Ho & Salimans 2022). num_classes: of the label input, 0 if there is none. seed: of
+    all noise. ``fit`` takes images in [-1, 1], and labels (batch,) where the network does. Raises
     ``UserError`` for options that are out of range, and ``fit`` for images and labels that are.
     """
 
@@ -47,7 +46,7 @@ class DiffusionModel(keras.Model):
         schedule="flow",
         prediction="flow",
         timesteps=1000,
-        density="logit_normal",
+        density="mixed",
         ema=0.999,
         label_dropout=0.1,
         num_classes=0,
@@ -101,8 +100,10 @@ class DiffusionModel(keras.Model):
         # One draw in each of ``batch`` equal parts of [0, 1): less variance (Kingma et al. 2021).
         u = ops.arange(batch, dtype="float32") + keras.random.uniform((batch,), seed=self.noise)
         u = u / ops.cast(batch, "float32")
-        if self.density == "logit_normal":
-            u = ops.sigmoid(float(np.sqrt(2)) * ops.erfinv(2.0 * u - 1.0))
+        if self.density != "uniform":
+            even, u = u, ops.sigmoid(float(np.sqrt(2)) * ops.erfinv(2.0 * u - 1.0))
+        if self.density == "mixed":
+            u = ops.where(keras.random.uniform((batch,), seed=self.noise) < 0.1, even, u)
         t = ops.minimum(ops.cast(u * self.timesteps, "int32") + 1, self.timesteps)
         rates = ops.reshape(ops.take(self.table, t, axis=0), (-1, 1, 1, 1, 4))
         alpha, sigma, a, b = ops.unstack(rates, 4, axis=-1)

@@ -15,7 +15,7 @@ from genlib.training.backend import keras
 
 layers, ops = keras.layers, keras.ops
 LIKELIHOODS = ("bernoulli", "gaussian")
-PIXELS = ("mean", "mode")
+PIXELS = ("mean", "mode", "draw")
 
 
 def build_encoder(image_shape, latent_dim, width):
@@ -170,16 +170,23 @@ class VAE(keras.Model):
         """Mean and log-variance of q(z|x) for images as they are, NumPy (n, latent_dim) each."""
         return in_batches(self.encoder, self._check(images), size=500)
 
-    def decode(self, latents, pixels="mean"):
-        """The mean or the mode of p(x|z): NumPy images (n, height, width, channels) in [0, 1].
+    def decode(self, latents, pixels="mean", seed=0):
+        """What p(x|z) looks like: NumPy images (n, height, width, channels) in [0, 1].
 
-        pixels: "mean", each pixel's expectation, soft where the model is unsure; or "mode", each
-        pixel's likeliest value. For a Gaussian likelihood the two are the same. Raises
+        pixels: "mean", each pixel's expectation, soft where the model is unsure; "mode", each
+        pixel's likeliest value, for a Gaussian likelihood the same as the mean; or "draw", a
+        sample, each pixel drawn apart from its neighbours with ``seed``, cut to [0, 1]. Raises
         ``UserError`` for another word.
         """
         check_choice("pixels", pixels, PIXELS)
         (output,) = in_batches(lambda z: [self.decoder(z, training=False)], latents, size=500)
-        if self.likelihood == "gaussian":
+        rng, gaussian = np.random.default_rng([seed, 2]), self.likelihood == "gaussian"
+        if pixels == "draw" and gaussian:
+            noise = rng.standard_normal(output.shape, "float32")
+            output = output + np.exp(ops.convert_to_numpy(self.log_scale)) * noise
+        elif pixels == "draw":
+            return (rng.random(output.shape, "float32") < expit(output)).astype("float32")
+        if gaussian:
             return to_unit(output)
         return expit(output) if pixels == "mean" else (output > 0).astype("float32")
 
@@ -195,7 +202,7 @@ class VAE(keras.Model):
         fixes the vectors instead. Raises ``UserError`` for what does not fit.
         """
         latents = draw_latents(n, (self.latent_dim,), seed, latents)
-        return self.decode(temperature * latents, pixels)
+        return self.decode(temperature * latents, pixels, seed)
 
     def elbo_terms(self, images, seed=0):
         """−log p(x|z) of one z ~ q(z|x), NumPy (n,), and the KL of each latent (n, latent_dim).

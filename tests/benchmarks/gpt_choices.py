@@ -45,7 +45,8 @@ def squared_relu(x):
 VARIANTS = {  # what differs from the recipe
     "all of them": {},
     "AdamW (4e-3) instead of Muon": {"optimizer": adam, "rate": 4e-3},
-    "AdamW (1e-3) instead of Muon": {"optimizer": adam, "rate": 1e-3},
+    "AdamW (8e-3) instead of Muon": {"optimizer": adam, "rate": 8e-3},
+    "AdamW (1.6e-2) instead of Muon": {"optimizer": adam, "rate": 1.6e-2},
     "learned positions instead of rotary": {"positions": "learned"},
     "queries and keys not normalised": {
         "patch": (gpt.CausalSelfAttention, "split", split_without_norms)

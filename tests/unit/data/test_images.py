@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
+from scipy import stats
 
 from genlib import UserError, data
 from genlib.data.parts import cut
@@ -62,9 +63,13 @@ def test_every_part_is_in_random_order_and_the_same_each_time():
         assert np.array_equal(one.part(name)[0], two.part(name)[0])
     mixed = np.bincount(one.labels[:200], minlength=10)
     assert mixed.min() >= 10 and not np.array_equal(one.labels, np.sort(one.labels))
-    first, last = np.array_split(one.images.reshape(len(one), -1) / 255, 2)
-    apart = np.abs(first.mean(0) - last.mean(0)).max()
-    assert apart < 4 * np.sqrt(2 / len(first)) * 0.5  # of pixels whose deviation is below 0.5
+    for name in PARTS:
+        images, labels = one.part(name)
+        first, last = np.array_split(images.reshape(len(images), -1) / 255, 2)
+        apart = np.abs(first.mean(0) - last.mean(0)).max()
+        assert apart < 4 * np.sqrt(2 / len(first)) * 0.5  # of pixels whose deviation is below 0.5
+        counts = [np.bincount(half, minlength=10) for half in np.array_split(labels, 2)]
+        assert stats.chi2_contingency(counts).pvalue > 0.001
 
 
 def test_mnist_keeps_its_official_test_part_for_choosing_and_reporting(

@@ -1,4 +1,4 @@
-"""Lesson 07 fills in and enlarges images by correcting a diffusion model's estimates."""
+"""Lesson 07 steers a diffusion model: it fills in, enlarges, and follows the slope of a misfit."""
 
 import numpy as np
 import pytest
@@ -136,3 +136,94 @@ def test_inpainting_refuses_what_does_not_fit(plain, images, mask, options, word
 def test_enlarging_refuses_what_does_not_fit(plain, small, options, words):
     with pytest.raises(UserError, match=words):
         lesson.super_resolve(plain, small, **options)
+
+
+def test_a_share_has_wilsons_interval():
+    assert lesson.share(np.ones(300, bool)) == pytest.approx((1, 300 / (300 + 1.95996**2), 1))
+    value, low, high = lesson.share(np.arange(100) < 20)
+    assert value == 0.2 and (low, high) == pytest.approx((0.1334, 0.2888), abs=1e-4)
+
+
+def test_a_difference_counts_only_images_on_which_both_differ():
+    rng = np.random.default_rng(0)
+    both = rng.random(300) < 0.5
+    gain, low, high = lesson.difference(both, both)
+    assert gain == 0 and 0 < high == -low < 0.01
+    more = both.copy()
+    more[np.flatnonzero(~both)[:20]] = True
+    gain, low, high = lesson.difference(more, both)
+    assert gain == pytest.approx(20 / 302) and 0.03 < low < gain < high < 0.1
+    assert lesson.difference(both, more) == pytest.approx((-gain, -high, -low))
+
+
+def test_the_interval_of_a_difference_covers_it():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        case = rng.choice(4, 300, p=[0.5, 0.2, 0.1, 0.2])  # both, the first, the second, neither
+        _, low, high = lesson.difference(case < 2, (case == 0) | (case == 2))
+        covered += low <= 0.1 <= high
+    assert 0.93 < covered / 1000 < 0.975
+
+
+def test_variety_is_that_of_the_features_whatever_the_number_and_its_interval_covers_it():
+    rng, values, covered = np.random.default_rng(0), [], 0
+    real = 3 * rng.standard_normal((20_000, 4)), np.arange(20_000) % 10
+    for _ in range(200):
+        drawn = 1.5 * rng.standard_normal((100, 4)), np.arange(100) % 10
+        value, low, high = lesson.variety(drawn, real)
+        values.append(value)
+        covered += low <= 0.5 <= high
+    assert np.mean(values) == pytest.approx(0.5, rel=0.01)
+    assert covered / 200 > 0.93  # cautious where a class has ten images
+
+
+def halves(x):
+    """What is known in these tests: the upper half of each image."""
+    return x[:, :4]
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_the_slope_is_that_of_the_distance_to_what_is_known(num_classes):
+    model = diffusion.build_diffusion(SHAPE, num_classes, network={"width": 8})
+    rng = np.random.default_rng(0)
+    x = 0.5 * rng.standard_normal((2, *SHAPE)).astype("float32")
+    known = rng.standard_normal((2, 4, 8, 1)).astype("float32")
+    found = lesson.misfit_slope(model, halves, (4, 8, 1))
+    # An untrained network outputs 0, so that a flow's estimate of x₀ is x itself.
+    numbers = (0.5, 0.5, 1.0, -1.0, 0.5)
+    x0, slope = (np.asarray(a) for a in found(x, known, np.zeros(2, "int32"), *numbers))
+    gaps = x[:, :4] - known
+    np.testing.assert_allclose(x0, np.clip(x, -1, 1), atol=1e-5)
+    np.testing.assert_allclose(slope[:, 4:], 0, atol=1e-6)
+    norms = np.linalg.norm(gaps.reshape(2, -1), axis=1)
+    np.testing.assert_allclose(slope[:, :4], gaps / norms[:, None, None, None], atol=1e-5)
+
+
+def test_posterior_samples_come_near_what_is_known_and_repeat_with_their_seed(plain):
+    known = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 4, 8, 1)).astype("float32")
+    free, near, again, other = (
+        lesson.posterior_sample(plain, known, halves, zeta=zeta, steps=20, seed=seed)
+        for zeta, seed in ((0.0, 1), (0.3, 1), (0.3, 1), (0.3, 2))
+    )
+    assert near.shape == (3, *SHAPE) and near.min() >= 0 and near.max() <= 1
+    assert np.array_equal(near, again) and not np.allclose(near, other, atol=0.1)
+    errors = [np.mean((2 * halves(x) - 1 - known) ** 2) for x in (free, near)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_more_images_than_are_drawn_at_once_are_all_drawn(plain, monkeypatch):
+    monkeypatch.setattr(diffusion, "BATCH", 4)
+    known = np.zeros((10, 4, 8, 1), "float32")
+    drawn = lesson.posterior_sample(plain, known, halves, steps=2)
+    assert drawn.shape == (10, *SHAPE) and len(np.unique(drawn.reshape(10, -1), axis=0)) == 10
+
+
+@pytest.mark.once
+def test_posterior_samples_of_the_trained_model_complete_the_digit(shipped):
+    labels = np.arange(20) % 10
+    images, other = (shipped.generate(20, labels=labels, seed=seed) for seed in (1, 2))
+    seen = (2 * images - 1)[:, :, :17]
+    drawn = lesson.posterior_sample(shipped, seen, lambda x: x[:, :, :17], zeta=2.0, steps=25)
+    assert np.mean((drawn - images)[:, :, :17] ** 2) < 0.01
+    error, of_others = (np.mean((x - images)[:, :, 17:] ** 2) for x in (drawn, other))
+    assert error < 0.8 * of_others

@@ -168,6 +168,18 @@ def test_the_logit_normal_density_trains_on_the_middle_more_often():
     np.testing.assert_allclose(found, (np.arange(2000) + 0.5) / 2000, atol=1e-3)
 
 
+@pytest.mark.once
+def test_the_mixed_density_leaves_a_tenth_of_the_times_uniform():
+    model = echo(density="mixed", timesteps=1000)
+    image = np.zeros((20_000, 2, 2, 1), "float32")
+    found = timesteps(model, model(image)[1])
+    edges = np.array([0, 20, 100, 500, 900, 980, 1000])
+    middle = np.diff(stats.norm.cdf(logit(edges / 1000)))
+    expected = 20_000 * (0.1 * np.diff(edges) / 1000 + 0.9 * middle)
+    counts = np.histogram(found, edges + 0.5)[0]
+    assert np.all(abs(counts - expected) < 4 * np.sqrt(expected))
+
+
 # The loss
 
 
@@ -551,7 +563,7 @@ def test_a_model_without_labels_refuses_what_needs_them(plain, controls, words):
     [
         ({"schedule": "linaer"}, "schedule='linaer' .*linear, cosine, flow.* mean 'linear'"),
         ({"prediction": "nois"}, "prediction='nois' .*noise, image, v, flow.* mean 'noise'"),
-        ({"density": "unform"}, "density='unform' .*uniform, logit_normal.* mean 'uniform'"),
+        ({"density": "unform"}, "density='unform' .*uniform, logit_normal, mixed.* mean 'uniform'"),
         ({"schedule": "flow", "prediction": "noise"}, "'noise' with schedule='flow' cannot start"),
     ],
 )

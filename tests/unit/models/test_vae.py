@@ -340,6 +340,21 @@ def test_generate_draws_the_latents_that_it_is_given_in_any_number():
     assert np.array_equal(model.decode(z, pixels="mean"), model.decode(z, pixels="mode"))
 
 
+@pytest.mark.once
+def test_draws_are_samples_of_the_pixels_distribution_and_repeat_with_their_seed():
+    z = np.repeat(normal(0, 1, 4), 3000, axis=0)
+    model, other = build(), build(likelihood="gaussian")
+    other.log_scale.assign(-2)
+    for vae_, deviation in ((model, None), (other, np.exp(-2) / 2)):
+        mean, drawn = vae_.decode(z[:1])[0], vae_.decode(z, "draw")
+        expected = np.sqrt(mean * (1 - mean)) if deviation is None else deviation
+        assert np.abs(drawn.mean(0) - mean).max() < 5 * np.max(expected) / np.sqrt(len(z))
+        np.testing.assert_allclose(drawn.std(0), expected * np.ones_like(mean), rtol=0.1)
+    assert set(np.unique(model.decode(z, "draw"))) == {0, 1}
+    first, second, third = (model.generate(9, seed=seed, pixels="draw") for seed in (1, 1, 2))
+    assert np.array_equal(first, second) and not np.array_equal(first, third)
+
+
 def test_the_temperature_scales_the_latents(trained):
     latents = np.random.default_rng(0).standard_normal((3, 4), "float32")
     warm, cold = (trained.generate(3, temperature=t, pixels="mean") for t in (0.5, 0))
@@ -373,7 +388,7 @@ def test_a_gaussian_likelihood_takes_any_finite_values(images):
 def test_an_unknown_option_names_those_there_are():
     with pytest.raises(UserError, match=r"one of bernoulli, gaussian\. Did you mean 'bernoulli'\?"):
         build(likelihood="bernouli")
-    with pytest.raises(UserError, match=r"pixels='mod' .*one of mean, mode"):
+    with pytest.raises(UserError, match=r"pixels='mod' .*one of mean, mode, draw"):
         build().generate(1, pixels="mod")
 
 
