@@ -615,7 +615,7 @@ def test_images_load_from_a_folder_that_cannot_be_written(children, nobody, smal
         content = sources.DATASETS["mnist"]["content"]
         said = children.run(load_as_nobody, nobody, folder, content)
         folder.chmod(0o755)
-        assert said.startswith("mnist: 60 training and 20 test images")
+        assert said.startswith("mnist: 50 training, 10 validation and 10 test images")
         assert [path.name for path in folder.iterdir()] == ["mnist.npz"]
 
 
