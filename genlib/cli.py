@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from genlib import UserError
+from genlib.classroom import commands as classroom
 
 
 def main(arguments=None):
@@ -101,6 +102,8 @@ def _parser():
     sweep.add_argument("--run-dir", help="the sweep's folder (default: runs/sweeps/LESSON)")
     sweep.add_argument("--dry-run", action="store_true", help="list the runs and stop")
     sweep.set_defaults(action=_sweep)
+
+    classroom.add_to(commands)
 
     compare = commands.add_parser("compare", help="any number of runs in one table and one figure")
     compare.add_argument("runs", nargs="*", metavar="RUN", help="run folders, such as runs/*")

@@ -11,7 +11,7 @@ from genlib import ROOT
 
 LEVELS = [
     ["cli"],
-    ["doctor", "authoring"],
+    ["doctor", "authoring", "classroom"],
     ["metrics", "models", "runs"],
     ["training"],
     ["plots", "data", "files"],

@@ -1,0 +1,83 @@
+"""The notebooks of exercises: found, and handed out without their solutions."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+from genlib import UserError, nearest
+from genlib.files import unwritable, write
+from genlib.runs.lessons import NOTEBOOKS
+
+STUB = {"python": "...  # your answer"}  # runs as it stands, in a function too
+MARK = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)")
+
+
+def notebooks():
+    """{name: path} of all notebooks of exercises, in the order of their lessons' numbers."""
+    return {path.stem: path for path in sorted((NOTEBOOKS / "exercises").glob("*/*.ipynb"))}
+
+
+def find_exercises(name):
+    """The path by a lesson's name ("02_gan") or number ("02"). Raises ``UserError`` for others."""
+    known = notebooks()
+    matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
+    if not matches:
+        raise UserError(
+            f"there are no exercises {name!r} (there are {', '.join(known)}).{nearest(name, known)}"
+        )
+    return matches[0]
+
+
+def released(path):
+    """A notebook of exercises as learners get it: without solutions, hidden tests and outputs."""
+    from nbgrader import preprocessors
+
+    notebook = nbformat.read(path, as_version=4)
+    for step in (
+        preprocessors.LockCells(),
+        preprocessors.ClearSolutions(code_stub=STUB, text_stub="*Your answer, in words.*"),
+        preprocessors.ClearHiddenTests(),
+        preprocessors.ClearOutput(),
+    ):
+        notebook, _ = step.preprocess(notebook, {})
+    return notebook
+
+
+def solved(path):
+    """A notebook of exercises with its solutions, for reading: without the marks around them."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        kept = [line for line in cell.source.splitlines() if not MARK.match(line)]
+        cell.source = "\n".join(kept)
+        cell.metadata.pop("nbgrader", None)
+    return notebook
+
+
+def hand_out(name, folder="my", solution=False):
+    """Put a copy of the exercises to a lesson into a folder: to work in, or with the solutions.
+
+    Returns its path. What is there already stays as it is, so answers are never overwritten. Raises
+    ``UserError`` for an unknown name, and a folder that cannot be written.
+    """
+    source = find_exercises(name)
+    target = Path(folder) / f"{source.stem}{'_solution' if solution else ''}.ipynb"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(target.parent, error) from None
+    if not target.exists():
+        write(target, nbformat.writes((solved if solution else released)(source)))
+    return target
+
+
+def open_lab(path):
+    """Open a notebook in JupyterLab, which asks nobody for news or updates, until it is stopped.
+    Returns its exit status."""
+    quiet = (
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    )
+    return subprocess.run([sys.executable, "-m", "jupyter", "lab", *quiet, path]).returncode
