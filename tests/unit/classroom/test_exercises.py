@@ -83,7 +83,7 @@ def test_its_stub_runs_as_it_stands_and_gets_no_point(name, capsys):
 )
 def test_a_typical_wrong_answer_gets_what_it_should(name, what, solved):
     cells, before, _ = solved(name)
-    (case,) = [case for case in WRONG[name] if case["what"] == what]
+    case = next(case for case in WRONG[name] if case["what"] == what)
     places = [facts(c).get("grade_id") for c in cells]
     start = places.index(case["answer"])
     answer = nbformat.from_dict(cells[start])
@@ -98,7 +98,7 @@ def test_a_typical_wrong_answer_gets_what_it_should(name, what, solved):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_at_least_five_typical_wrong_answers_are_tried(name):
-    assert len(WRONG[name]) >= 5
+    assert len({case["what"] for case in WRONG[name]}) == len(WRONG[name]) >= 5
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -112,12 +112,16 @@ def test_its_points_are_20_to_40_and_its_ids_unique(name):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_what_is_handed_out_holds_no_solution_and_no_hidden_test(name):
-    source = nbformat.read(EXERCISES[name], 4)
-    text = nbformat.writes(released(EXERCISES[name]))
+    """Lines of some length that stand inside the marks alone stand nowhere in the released copy."""
+    inside, outside = set(), set()
+    for cell in nbformat.read(EXERCISES[name], 4).cells:
+        secret = False
+        for line in map(str.strip, cell.source.splitlines()):
+            if line.startswith("### "):
+                secret = line.startswith("### BEGIN")
+            elif len(line) > 15:
+                (inside if secret else outside).add(line)
+    text = "\n".join(cell.source for cell in released(EXERCISES[name]).cells)
+    assert inside - outside
+    assert [line for line in inside - outside if line in text] == []
     assert "SOLUTION" not in text and "HIDDEN" not in text
-    for cell in source.cells:
-        kept, hidden = cell.source, False
-        for line in kept.splitlines():
-            hidden = (hidden or "### BEGIN" in line) and "### END" not in line
-            if hidden and "### BEGIN" not in line and len(line.strip()) > 25:
-                assert line.strip() not in text
