@@ -28,7 +28,7 @@ def classifier(dataset, epochs):
     _publish(model, f"classifier_{dataset}", data, began, {"accuracy": accuracy}, epochs=epochs)
 
 
-def best_gan(epochs=15, width=24, latent_dim=64):
+def best_gan(epochs=18, width=24, latent_dim=64):
     """Train and publish ``gan_mnist``: lesson 02's recipe, longer."""
     data, began = load_images("mnist"), time.time()
     parameters = {"image_shape": list(data.shape), "latent_dim": latent_dim, "width": width}
@@ -43,7 +43,7 @@ def best_gan(epochs=15, width=24, latent_dim=64):
     _publish(model, "gan_mnist", data, began, results, parameters, epochs=epochs)
 
 
-def best_vae(epochs=40, width=16, latent_dim=32, batch_size=64, learning_rate=2e-3):
+def best_vae(epochs=36, width=16, latent_dim=32, batch_size=64, learning_rate=2e-3):
     """Train and publish ``vae_mnist``: lesson 04's recipe, longer."""
     data, began = load_images("mnist"), time.time()
     parameters = {"image_shape": list(data.shape), "latent_dim": latent_dim, "width": width}
@@ -58,7 +58,7 @@ def best_vae(epochs=40, width=16, latent_dim=32, batch_size=64, learning_rate=2e
     _publish(model, "vae_mnist", data, began, results, parameters, epochs=epochs)
 
 
-def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=10, batch_size=64):
+def best_diffusion(name="diffusion_mnist", num_classes=0, epochs=8, batch_size=64):
     """Train and publish ``diffusion_mnist``, or, told labels, ``guided_mnist``.
 
     Only the averaged network is published: it draws the samples.
@@ -127,7 +127,7 @@ def _publish(model, name, data, began, results, parameters=None, epochs=None):
 
 RECIPES = {
     "classifier_digits": lambda: classifier("digits", epochs=60),
-    "classifier_mnist": lambda: classifier("mnist", epochs=30),
+    "classifier_mnist": lambda: classifier("mnist", epochs=15),
     "classifier_cifar10": lambda: classifier("cifar10", epochs=15),
     "gan_mnist": best_gan,
     "vae_mnist": best_vae,

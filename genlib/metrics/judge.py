@@ -25,14 +25,20 @@ def build_classifier(image_shape, num_classes):
 
 def train_classifier(data, epochs=4, seed=0):
     """Train ``build_classifier`` on the judge's part of a labelled dataset (``data.Images``).
-    Returns the model."""
+    Returns the model.
+
+    Labels are smoothed (Szegedy et al. 2016, section 7): the right class is to get 0.9 and its even
+    share of the rest. A judge that is to be sure makes its features ever larger, until a few images
+    with the largest decide a covariance; this one need not.
+    """
     keras.utils.set_random_seed(seed)
     model = build_classifier(data.shape, len(data.class_names))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * -(-len(data.judge_images) // 128))
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     images, labels = data.part("judge")
-    model.fit(to_model(images), labels, batch_size=128, epochs=epochs, verbose=0)
+    targets = keras.utils.to_categorical(labels, len(data.class_names))
+    model.fit(to_model(images), targets, batch_size=128, epochs=epochs, verbose=0)
     return model
 
 
