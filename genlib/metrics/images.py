@@ -225,7 +225,8 @@ def measure_images(samples, data, *, judge, n=None, part="test", seed=0):
             f"{len(data.images)} training images."
         )
     _, real, floor = _real(data, part, n, seed)
-    samples = samples[np.random.default_rng(seed).permutation(len(samples))[:n]]
+    # Another order than that of FCD's groups, which would be classes if samples come in turn.
+    samples = samples[np.random.default_rng([seed, 1]).permutation(len(samples))[:n]]
     if np.ptp(real, axis=0).max() == 0:
         raise UserError(f"all {n} {part} images of {data.name} are equal: nothing can be measured.")
     held_out = real[: 2 * COPIES]
