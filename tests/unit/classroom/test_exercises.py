@@ -18,7 +18,6 @@ WRONG = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
     for path in sorted((Path(__file__).parent / "wrong_answers").glob("*.yaml"))
 }
-pytestmark = pytest.mark.backend
 
 
 def facts(cell):
@@ -64,6 +63,7 @@ def solved():
     return solve
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("name", EXERCISES)
 def test_its_solution_gets_every_point(name, solved):
     cells, _, found = solved(name)

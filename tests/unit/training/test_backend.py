@@ -16,6 +16,7 @@ PARTS = {  # of about equal cost, so that two workers share them
     "vae": ["test_vae"],
     "gan": ["test_gan", "test_conditional_gan", "test_lora"],
     "diffusion": ["test_diffusion", "test_unet"],
+    "exercises": ["test_exercises"],
     "the rest": [],
 }
 
