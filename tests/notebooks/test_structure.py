@@ -30,6 +30,10 @@ def code_cells(notebook):
     return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
 
 
+def questions(notebook):
+    return [c for c in notebook.cells if "questions" in c.metadata.get("tags", [])]
+
+
 def outputs(notebook):
     return [(cell, output) for cell in code_cells(notebook) for output in cell.outputs]
 
@@ -106,9 +110,21 @@ def test_code_cells_are_short(notebook):
 
 
 def test_prose_and_size_are_within_budget(path, notebook):
-    words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    prose = [
+        c for c in notebook.cells if c.cell_type == "markdown" and c not in questions(notebook)
+    ]
+    words = sum(len(c.source.split()) for c in prose)
     assert 600 <= words <= 2800  # formulas and references counted
     assert path.stat().st_size < 600 * 1024
+
+
+def test_five_questions_with_hidden_answers_stand_near_the_end(notebook):
+    (cell,) = questions(notebook)
+    asked = re.findall(
+        r"<details><summary>(\d)\. [^\n]+</summary>\n\n.+?\n\n</details>", cell.source, re.S
+    )
+    assert asked == list("12345")
+    assert notebook.cells.index(cell) >= len(notebook.cells) - 4
 
 
 def test_links_to_files_lead_somewhere(notebook):
