@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checks": ["NotYet", "answered", "check", "close"],
+        "checks": ["NotYet", "answered", "check", "close", "numbers"],
         "exercises": ["find_exercises", "hand_out", "notebooks", "open_lab", "released"],
     },
 )

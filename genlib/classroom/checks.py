@@ -21,14 +21,20 @@ def answered(*answers):
     check(not any(a is None or a is ... for a in answers), "There is no answer yet.")
 
 
+def numbers(value, *shape):
+    """Whether an answer holds finite numbers of this shape, ``()`` for a single one."""
+    try:
+        value = np.asarray(value, "float64")
+    except (TypeError, ValueError):
+        return False
+    return value.shape == shape and bool(np.isfinite(value).all())
+
+
 def close(answer, expected, tolerance=1e-4):
     """Whether an answer, a number or an array, is ``expected``, up to ``tolerance`` times (1 + its
     size). One of the wrong shape or kind, or with NaN, is not."""
-    try:
-        answer = np.asarray(answer, "float64")
-    except (TypeError, ValueError):
-        return False
     expected = np.asarray(expected, "float64")
-    if answer.shape != expected.shape:
+    if not numbers(answer, *expected.shape):
         return False
+    answer = np.asarray(answer, "float64")
     return bool(np.all(np.abs(answer - expected) <= tolerance * (1 + np.abs(expected))))
