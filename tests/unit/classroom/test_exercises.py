@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from genlib.classroom import NotYet, notebooks, released
+from genlib.runs import lessons
 
 EXERCISES = notebooks()
 WRONG = {
@@ -61,6 +62,10 @@ def solved():
         return kept[name]
 
     return solve
+
+
+def test_every_lesson_has_exercises():
+    assert list(EXERCISES) == list(lessons.lessons())
 
 
 @pytest.mark.backend
