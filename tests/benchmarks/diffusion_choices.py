@@ -77,7 +77,7 @@ def main(steps=800):
         drawn = model.generate(2000, steps=20, seed=1, **{"eta": 1.0} | controls)
         fcd = metrics.measure_fcd(drawn, images, judge=judge, part="validation")
         low, high = fcd.interval
-        print(f"| {name} | {cost:.2f} | {fcd.value:.1f} ({low:.1f} to {high:.1f}) |", flush=True)
+        print(f"| {name} | {cost:.2f} | {fcd.value:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
 
     print("| | time a step | FCD |\n|---|---|---|")
     for name, variant in VARIANTS.items():
