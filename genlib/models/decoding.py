@@ -27,7 +27,7 @@ def filter_logits(logits, top_k=0, top_p=1.0, min_p=0.0):
 
 
 def penalise(logits, seen, penalty):
-    """Make tokens that occurred less likely (Keskar et al. 2019): divide positive logits by
+    """Make tokens that occurred less likely (after Keskar et al. 2019): divide positive logits by
     ``penalty``, multiply negative ones. logits, seen (booleans): (batch, vocab_size)."""
     return ops.where(seen, ops.where(logits > 0, logits / penalty, logits * penalty), logits)
 
