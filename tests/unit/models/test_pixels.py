@@ -229,12 +229,12 @@ def test_the_judge_recognises_the_digits_that_the_shipped_model_draws():
     judge, _ = metrics.load_classifier("classifier_mnist")
 
     def sure(images):
-        """Share of images that the judge gives one class with a chance of 0.9 or more."""
-        return np.mean(np.asarray(keras.ops.softmax(judge(2 * images - 1))).max(-1) > 0.9)
+        """Share of images that the judge gives one class with a chance of 0.6 or more."""
+        return np.mean(np.asarray(keras.ops.softmax(judge(2 * images - 1))).max(-1) > 0.6)
 
     order = np.random.default_rng(0).permutation(model.tokenizer.length)
     shuffled = model.tokenizer.decode(model.tokenizer.encode(images)[:, order])
-    assert sure(images) > 0.7 > 0.5 > sure(shuffled)
+    assert sure(images) > 0.6 > 0.2 > sure(shuffled)
     assert 2 * model.nats_per_image(images).mean() < model.nats_per_image(shuffled).mean()
 
 
