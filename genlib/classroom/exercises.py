@@ -7,9 +7,8 @@ from pathlib import Path
 
 import nbformat
 
-from genlib import UserError, nearest
 from genlib.files import unwritable, write
-from genlib.runs.lessons import NOTEBOOKS
+from genlib.runs.lessons import NOTEBOOKS, by_name
 
 STUB = {"python": "...  # your answer"}  # runs as it stands, in a function too
 MARK = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)")
@@ -22,13 +21,7 @@ def notebooks():
 
 def find_exercises(name):
     """The path by a lesson's name ("02_gan") or number ("02"). Raises ``UserError`` for others."""
-    known = notebooks()
-    matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
-    if not matches:
-        raise UserError(
-            f"there are no exercises {name!r} (there are {', '.join(known)}).{nearest(name, known)}"
-        )
-    return matches[0]
+    return by_name(name, notebooks(), "notebook of exercises")
 
 
 def released(path):

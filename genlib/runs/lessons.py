@@ -34,11 +34,16 @@ def lessons():
 
 def find_lesson(name):
     """A lesson's path by its name ("02_gan") or number ("02"). Raises ``UserError`` for others."""
-    known = lessons()
+    return by_name(name, lessons(), "lesson")
+
+
+def by_name(name, known, kind):
+    """The path among ``known``, {name: path}, that has this name or begins with this number.
+    Raises ``UserError`` for another; kind: what it is, in words."""
     matches = [path for stem, path in known.items() if name in (stem, stem[:2])]
     if not matches:
         raise UserError(
-            f"there is no lesson {name!r} (there are {', '.join(known)}).{nearest(name, known)}"
+            f"there is no {kind} {name!r} (there are {', '.join(known)}).{nearest(name, known)}"
         )
     return matches[0]
 

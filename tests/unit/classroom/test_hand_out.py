@@ -27,7 +27,7 @@ def test_the_solution_is_a_file_of_its_own_without_the_marks_of_the_grader(tmp_p
 
 @pytest.mark.parametrize("name", ["2", "99", "gan", ""])
 def test_an_unknown_lesson_is_refused_in_one_sentence(name, tmp_path):
-    with pytest.raises(UserError, match="there are no exercises"):
+    with pytest.raises(UserError, match="there is no notebook of exercises"):
         hand_out(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
