@@ -11,6 +11,7 @@ from genlib.files import unwritable, write
 from genlib.runs.lessons import NOTEBOOKS, by_name
 
 STUB = {"python": "...  # your answer"}  # runs as it stands, in a function too
+WORDS = "*Your answer, in words.*"
 MARK = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS)")
 
 
@@ -31,7 +32,7 @@ def released(path):
     notebook = nbformat.read(path, as_version=4)
     for step in (
         preprocessors.LockCells(),
-        preprocessors.ClearSolutions(code_stub=STUB, text_stub="*Your answer, in words.*"),
+        preprocessors.ClearSolutions(code_stub=STUB, text_stub=WORDS),
         preprocessors.ClearHiddenTests(),
         preprocessors.ClearOutput(),
     ):

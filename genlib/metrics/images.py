@@ -52,8 +52,9 @@ def fcd(samples, reference, *, floor, by):
         return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
 
     value = distance(reference, samples)
-    # At random, since samples often come in the order of their labels.
-    group = np.random.default_rng(0).permutation(len(reference)) % GROUPS
+    # At random, since samples often come in the order of their labels; from a stream of its own,
+    # since a caller who shuffled them by the same one would have made each group a class.
+    group = np.random.default_rng([GROUPS, 0]).permutation(len(reference)) % GROUPS
     with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
         best = np.mean([distance(reference, other) for other in floors])
         without = [(reference[group != g], samples[group != g]) for g in range(GROUPS)]
@@ -225,8 +226,7 @@ def measure_images(samples, data, *, judge, n=None, part="test", seed=0):
             f"{len(data.images)} training images."
         )
     _, real, floor = _real(data, part, n, seed)
-    # Another order than that of FCD's groups, which would be classes if samples come in turn.
-    samples = samples[np.random.default_rng([seed, 1]).permutation(len(samples))[:n]]
+    samples = samples[np.random.default_rng(seed).permutation(len(samples))[:n]]
     if np.ptp(real, axis=0).max() == 0:
         raise UserError(f"all {n} {part} images of {data.name} are equal: nothing can be measured.")
     held_out = real[: 2 * COPIES]
