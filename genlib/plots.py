@@ -16,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image as Pillow
+from PIL import ImageDraw
 
 from genlib.data.images import to_uint8, to_unit
 
@@ -95,13 +96,24 @@ def rows(named, columns=12, *, alt, below=()):
     return picture(figure, alt=alt)
 
 
-def animation(frames, columns=6, seconds=0.25, *, alt):
-    """An animated GIF of grids; frames: list of image arrays (n, height, width, channels)."""
+def _headed(sheet, title, height=20):
+    page = Pillow.new(sheet.mode, (sheet.width, sheet.height + height), "white")
+    page.paste(sheet, (0, height))
+    ImageDraw.Draw(page).text((4, 2), title, fill="black", font_size=14)
+    return page
+
+
+def animation(frames, columns=6, seconds=0.25, *, alt, titles=()):
+    """An animated GIF of grids; frames: list of image arrays (n, height, width, channels).
+
+    titles: what stands above each frame, one text each, or nothing.
+    """
+    sheets = [_enlarge(tile(f, columns), np.shape(f)[1]) for f in frames]
+    if titles:
+        sheets = [_headed(sheet, title) for sheet, title in zip(sheets, titles, strict=True)]
     sheets = [
-        _enlarge(tile(f, columns), np.shape(f)[1]).quantize(8, dither=Pillow.Dither.NONE)
-        if np.shape(f)[-1] == 1
-        else _enlarge(tile(f, columns), np.shape(f)[1]).quantize(64)
-        for f in frames
+        sheet.quantize(8, dither=Pillow.Dither.NONE) if sheet.mode == "L" else sheet.quantize(64)
+        for sheet in sheets
     ]
     durations = [int(1000 * seconds)] * (len(sheets) - 1) + [2000]  # rest on the last frame
     buffer = io.BytesIO()
@@ -201,11 +213,12 @@ def trends(panels, ylabel="", xscale="log", *, alt, yscales=None):
 
 def intervals(lines, names, xlabel="", ylabel="", *, alt):
     """Values with their intervals over k names; lines: {label: (values (k,), half widths (k,), NaN
-    where there is none)}."""
+    where there is none)}. The values that a name has stand side by side, centred over it."""
     figure, (axis,) = axes(size=(7.0, 3.2))
-    positions = np.arange(len(names))
-    for i, (label, (values, halves)) in enumerate(lines.items()):
-        shift = 0.16 * (i - (len(lines) - 1) / 2)
+    positions, step = np.arange(len(names)), min(0.16, 0.8 / len(lines))
+    there = ~np.isnan([values for values, _ in lines.values()])  # (lines, names)
+    shifts = step * (there.cumsum(0) - (there.sum(0) + 1) / 2)
+    for shift, (label, (values, halves)) in zip(shifts, lines.items(), strict=True):
         halves = None if np.isnan(halves).all() else halves  # a legend shows bars if there are any
         axis.errorbar(positions + shift, values, halves, fmt="o", ms=5, capsize=4, label=label)
     axis.set_xticks(positions, names)

@@ -1,6 +1,7 @@
 """Every test runs offline, and sees no dataset of the machine and no cache but its own."""
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from genlib.data import sources
+from genlib.runs import sweep
 
 # No deadline, no folder of examples, and the same examples each time: a failure repeats.
 settings.register_profile("course", max_examples=50, deadline=None, derandomize=True)
@@ -21,6 +23,14 @@ settings.load_profile("course")
 def pytest_addoption(parser):
     help = "execute every lesson a second time and compare, not just the cheapest of each kind"
     parser.addoption("--every-lesson-twice", action="store_true", help=help)
+
+
+def pytest_configure(config):
+    """Workers share the cores: a library that started threads on each would make both wait."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if workers > 1:
+        each = str(max(1, os.cpu_count() // workers))
+        os.environ.update(dict.fromkeys(sweep.THREADS, each))
 
 
 def pytest_itemcollected(item):

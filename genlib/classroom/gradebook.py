@@ -25,9 +25,10 @@ import pandas as pd
 from tqdm import tqdm
 from traitlets.config import Config
 
-from genlib import UserError
+from genlib import UserError, check_whole
 from genlib.classroom import exercises, isolation, submissions
 from genlib.files import lock, unwritable, write
+from genlib.runs.sweep import THREADS
 
 COLUMNS = ["id", "name", "assignment", "submitted", "points", "of", "to_grade", "remarks"]
 
@@ -107,8 +108,15 @@ def grade(folder, course=".", *, roster=None, jobs=None, isolated=True, **limits
     folder, roster: as in ``submissions.collect``. jobs: how many at once, by default the cores.
     isolated: each in a box (``isolation``). limits: ``seconds``, ``cell_seconds`` and ``memory``,
     in GB. Returns the table of ``grades``. Raises ``UserError`` for a folder that is no class,
-    holds no submissions, or belongs to another process, and where the machine has no boxes.
+    holds no submissions or belongs to another process, for limits that are none, and where the
+    machine has no boxes.
     """
+    jobs = os.cpu_count() if jobs is None else jobs
+    check_whole("--jobs", jobs, 1)
+    for name, value in limits.items():
+        if not value > 0:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} {value:g} is not possible; give a number above 0.")
     released = _released(course)
     rows = submissions.collect(folder, released, roster)
     if isolated:
@@ -118,7 +126,7 @@ def grade(folder, course=".", *, roster=None, jobs=None, isolated=True, **limits
     try:
         (course / "graded").mkdir(exist_ok=True)
         due = _prepare(course, rows, released)
-        _grade_all(course, due, jobs or os.cpu_count(), dict(isolated=isolated, **limits))
+        _grade_all(course, due, jobs, dict(isolated=isolated, **limits))
     finally:
         held.release()
     return grades(course)
@@ -172,7 +180,7 @@ def _grade_all(course, due, jobs, execute):
         return
     with (
         tqdm(total=len(due), desc="graded", unit="") as bar,
-        ProcessPoolExecutor(min(jobs, len(due)), get_context("spawn"), _end_with_parent) as pool,
+        ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs,)) as pool,
     ):
         tasks = {pool.submit(_grade_one, str(course), facts, execute): facts for facts in due}
         for task in as_completed(tasks):
@@ -187,8 +195,9 @@ def _grade_all(course, due, jobs, execute):
             bar.update()
 
 
-def _end_with_parent():
-    """So that no process goes on grading after the command was killed."""
+def _begin(jobs):
+    """Share the cores, and do not go on grading after the command was killed."""
+    os.environ.update(dict.fromkeys(THREADS, str(max(1, os.cpu_count() // jobs))))
 
     def wait():
         parent_process().join()

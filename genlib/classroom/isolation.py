@@ -24,6 +24,7 @@ from nbgrader.preprocessors import Execute
 from traitlets import Bool, Float, default
 
 from genlib import ROOT, UserError
+from genlib.runs.sweep import THREADS
 
 MOST_OUTPUT = 100_000  # characters of a cell
 SHOWN = ("text/plain", "image/png")  # an output of HTML could act in the teacher's browser
@@ -66,7 +67,8 @@ def boxed(command, meet):
     system = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
     read = [p for p in (*system, *python, f"{ROOT}/genlib", f"{ROOT}/data") if os.path.exists(p)]
     read = [p for p in read if not any(p.startswith(f"{other}/") for other in read)]
-    return [*NAMESPACES, str(meet), *read, "--", *command]
+    threads = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
+    return [*NAMESPACES, str(meet), *read, "--", "env", *threads, *command]
 
 
 def possible():

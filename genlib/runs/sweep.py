@@ -19,7 +19,7 @@ from genlib.runs.progress import Progress
 from genlib.runs.run import gpus
 
 _ORPHAN = 3600  # seconds to wait for a run that goes on though its sweep was killed
-_THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they may start
+THREADS = (  # what TensorFlow, XLA, NumPy and SciPy ask how many threads they may start
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
 )
@@ -185,7 +185,7 @@ def _run_alone(name, lesson, fixed, values, folder, at_once, parent, timeout):
         lock(folder, _ORPHAN).release()
     if not ledger.finished(folder, given):
         threads = str(cluster.threads(at_once, local=parent is not None))
-        os.environ.update(dict.fromkeys(_THREADS, threads))  # the kernel inherits it
+        os.environ.update(dict.fromkeys(THREADS, threads))  # the kernel inherits it
         resumes = "resume" in declared(lessons.find_lesson(lesson))
         if resumes and any((folder / "checkpoints").glob("*")):
             given = given | {"resume": True}

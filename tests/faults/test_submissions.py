@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from genlib import UserError, cli
-from genlib.classroom import gradebook, isolation
+from genlib.classroom import exercises, gradebook, isolation
 
 ANSWERS = {"double": "def double(x):\n    return 2 * x", "total": "total = 6"}
 SECRET = "a hidden test"
@@ -264,6 +264,13 @@ def test_a_zip_to_hand_out_holds_the_notebooks_alone(course):
     assert SECRET not in text and "2 * x" not in text
 
 
+def test_what_a_class_and_a_learner_alone_get_is_the_same(course):
+    source = course / "source" / "00_sums" / "00_sums.ipynb"
+    given = nbformat.read(course / "release" / "00_sums" / "00_sums.ipynb", 4)
+    alone = exercises.released(source)
+    assert [c.source for c in given.cells] == [c.source for c in alone.cells]
+
+
 def test_a_grading_that_was_killed_goes_on_where_it_stopped(course, boxes, tmp_path):
     own, folder = tmp_path / "own", tmp_path / "in"
     shutil.copytree(course, own, ignore=shutil.ignore_patterns("graded", "autograded", ".lock"))
@@ -290,6 +297,8 @@ def test_a_grading_that_was_killed_goes_on_where_it_stopped(course, boxes, tmp_p
         (["release", "77"], "there is no notebook of exercises"),
         (["release", "02", "--due", "soon"], "is no time"),
         (["grade", "nowhere"], "is no class yet"),
+        (["grade", "nowhere", "--jobs", "0"], "--jobs=0 is not possible"),
+        (["grade", "nowhere", "--cell-seconds", "-1"], "--cell-seconds -1 is not possible"),
         (["feedback"], "nothing is graded"),
         (["export", "grades.csv"], "nothing is graded"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from nbgrader import preprocessors
 
 from genlib.classroom import NotYet, notebooks, released
 from genlib.runs import lessons
@@ -113,6 +114,13 @@ def test_its_points_are_20_to_40_and_its_ids_unique(name):
     names = [facts(c)["grade_id"] for c in cells]
     assert len(set(names)) == len(names)
     assert sum(bool(facts(c).get("grade")) for c in cells) >= 4
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_nbgrader_takes_its_cells(name):
+    notebook = nbformat.read(EXERCISES[name], 4)
+    for step in (preprocessors.CheckCellMetadata(), preprocessors.LockCells()):
+        step.preprocess(notebook, {})  # raises what nbgrader refuses
 
 
 @pytest.mark.parametrize("name", EXERCISES)

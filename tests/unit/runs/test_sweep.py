@@ -136,7 +136,7 @@ def attempts(stand_in, monkeypatch):
         (folder / "lesson.ipynb").write_text("{}")
 
     monkeypatch.setattr(lessons, "run_lesson", run_lesson)
-    for name in sweep._THREADS:
+    for name in sweep.THREADS:
         monkeypatch.setenv(name, "unset")
     return made, errors
 
@@ -191,7 +191,7 @@ def test_runs_that_go_on_at_once_share_the_cores(
     monkeypatch.setattr(cluster, "cores", lambda: mine)
     monkeypatch.setattr(os, "cpu_count", lambda: of)
     run_once(tmp_path, at_once, local)
-    assert {os.environ[name] for name in sweep._THREADS} == {threads}
+    assert {os.environ[name] for name in sweep.THREADS} == {threads}
 
 
 def test_every_lesson_can_be_swept_over_its_seed():
