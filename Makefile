@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NEWS := @jupyterlab/apputils-extension:announcements  # it asks for updates, and whether to bring news
 
 .DEFAULT_GOAL := help
 .PHONY: help install run lab test bench rooms notebooks sync checkpoints tensorboard lint clean
@@ -15,6 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once; about 3 GB)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/jupyter labextension disable --level=sys_prefix $(NEWS) 2>/dev/null
 	@touch $(READY)
 
 install: $(READY)  ## set up .venv; every other command does so where it is needed
@@ -23,8 +25,7 @@ run: $(READY)  ## execute every lesson at the quick scale, offline: runs/quick/i
 	@GENLIB_OFFLINE=1 $(BIN)/genlib run all --preset quick
 
 lab: $(READY)  ## open JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.news_url=None \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 test: $(READY)  ## lint, then every test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
