@@ -5,6 +5,7 @@ The cells are executed here, in one process, as a kernel would. A wrong answer i
 a piece of its text replaced; only the checks up to the next answer see it.
 """
 
+import symtable
 from pathlib import Path
 
 import nbformat
@@ -114,6 +115,17 @@ def test_its_points_are_20_to_40_and_its_ids_unique(name):
     names = [facts(c)["grade_id"] for c in cells]
     assert len(set(names)) == len(names)
     assert sum(bool(facts(c).get("grade")) for c in cells) >= 4
+
+
+@pytest.mark.parametrize("name", [n for n in EXERCISES if n[:2] in {"04", "06", "07", "08"}])
+def test_its_checks_leave_the_names_of_answers_alone(name):
+    """An answer reads its own variables at each call: a check makes none that could be one, only
+    ``hint`` and names with a leading underscore."""
+    for cell in nbformat.read(EXERCISES[name], 4).cells:
+        if cell.cell_type == "code" and facts(cell).get("grade"):
+            names = symtable.symtable(cell.source, "<cell>", "exec").get_symbols()
+            made = {n.get_name() for n in names if n.is_assigned() or n.is_imported()}
+            assert {n for n in made if n[0] != "_"} <= {"hint"}, facts(cell)["grade_id"]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
