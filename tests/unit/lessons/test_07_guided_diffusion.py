@@ -211,6 +211,14 @@ def test_posterior_samples_come_near_what_is_known_and_repeat_with_their_seed(pl
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_posterior_samples_start_from_the_noise_that_generate_starts_from(plain):
+    known = np.zeros((3, 4, 8, 1), "float32")
+    drawn = lesson.posterior_sample(plain, known, halves, zeta=0.0, steps=1, seed=3)
+    free = plain.generate(3, sampler="ddpm", steps=1, seed=3)
+    np.testing.assert_allclose(drawn, free, atol=1e-5)
+    assert not np.allclose(free, plain.generate(3, sampler="ddpm", steps=1, seed=4), atol=0.1)
+
+
 def test_more_images_than_are_drawn_at_once_are_all_drawn(plain, monkeypatch):
     monkeypatch.setattr(diffusion, "BATCH", 4)
     known = np.zeros((10, 4, 8, 1), "float32")
