@@ -86,6 +86,55 @@ def test_trends_are_a_picture_with_alternative_text():
     assert drawn(plots.trends(lines, "nats", alt="what it shows")).std() > 5
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_intervals_stand_side_by_side_centred_over_their_name(monkeypatch, count):
+    values = np.tile([1.0, 2.0], (count, 1))
+    values[count // 2 + 1 :, 0] = np.nan  # the first name has about half of them
+    places, axes = [], plots.axes
+
+    def watched(*arguments, **options):
+        figure, (axis,) = axes(*arguments, **options)
+        draw = axis.errorbar
+
+        def errorbar(x, y, *more, **named):
+            places.append(np.where(np.isnan(y), np.nan, x))
+            return draw(x, y, *more, **named)
+
+        monkeypatch.setattr(axis, "errorbar", errorbar)
+        return figure, [axis]
+
+    monkeypatch.setattr(plots, "axes", watched)
+    lines = {f"line {i}": (each, 0.1 + 0 * each) for i, each in enumerate(values)}
+    assert drawn(plots.intervals(lines, ["few", "all"], alt="what it shows")).std() > 5
+    places = np.array(places)
+    assert np.nanmean(places, 0) == pytest.approx([0, 1], abs=1e-9)
+    gaps = np.diff(places, axis=0)
+    assert (gaps[~np.isnan(gaps)] > 0.05).all()  # none hides another
+    assert np.nanmax(places[:, 0]) + 0.1 < np.nanmin(places[:, 1])  # and no group the next
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_film_has_each_title_above_its_frame(channels):
+    frames = np.zeros((2, 4, 8, 8, channels))
+    plain = plots.animation(list(frames), 4, alt="a film")
+    film = plots.animation(list(frames), 4, alt="a film", titles=("after 0 steps", "after 8 steps"))
+    plain, film = (Image.open(io.BytesIO(each.data)) for each in (plain, film))
+    assert film.n_frames == 2 and film.width == plain.width
+    band = film.height - plain.height
+    seen = []
+    for i in range(2):
+        film.seek(i)
+        seen.append(np.asarray(film.convert("L"), float))
+    assert all(each[:band].std() > 20 for each in seen)  # dark on light
+    assert not np.array_equal(seen[0][:band], seen[1][:band])
+    assert np.array_equal(seen[0][band:], seen[1][band:])
+
+
+def test_a_film_wants_one_title_a_frame():
+    with pytest.raises(ValueError, match="shorter"):
+        plots.animation([np.zeros((1, 8, 8, 1))] * 2, 1, alt="a film", titles=("one",))
+
+
 def test_no_picture_can_be_made_without_alternative_text():
     functions = inspect.getmembers(plots, inspect.isfunction)
     takes = {
