@@ -185,12 +185,15 @@ def _grade_all(course, due, jobs, execute):
         tasks = {pool.submit(_grade_one, str(course), facts, execute): facts for facts in due}
         for task in as_completed(tasks):
             try:
-                tasks[task]["remarks"] += task.result()
+                graded, remarks = task.result()
             except BrokenProcessPool:
                 raise UserError(
                     "a process that grades was ended from outside; run it again: what is graded "
                     "stays."
                 ) from None
+            tasks[task]["remarks"] += remarks
+            if not graded:
+                del tasks[task]["digest"]  # so that it is tried again
             _note(course, tasks[task])
             bar.update()
 
@@ -207,14 +210,14 @@ def _begin(jobs):
 
 
 def _grade_one(course, facts, execute):
-    """Have nbgrader execute and score one submission. Returns what was odd about it."""
+    """Have nbgrader execute and score one submission. Returns whether it did, and what was odd."""
     result = _api(course, **execute).autograde(facts["assignment"], facts["id"])
     name = facts["assignment"]
     path = Path(course) / "autograded" / facts["id"] / name / f"{name}.ipynb"
     if not result["success"] or not path.exists():
         last = (result.get("error") or result.get("log") or "").strip().splitlines()[-1:]
-        return [f"not graded: {' '.join(last)}"]
-    return nbformat.read(path, as_version=4).metadata.get("remarks", [])
+        return False, [f"not graded: {' '.join(last)}"]
+    return True, nbformat.read(path, as_version=4).metadata.get("remarks", [])
 
 
 def feedback(course=".", assignments=None):

@@ -291,6 +291,17 @@ def test_a_grading_that_was_killed_goes_on_where_it_stopped(course, boxes, tmp_p
     assert {p: p.stat().st_mtime_ns for p in done} == done
 
 
+def test_what_nbgrader_could_not_grade_is_a_row_and_is_tried_again(course, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(course, own, ignore=shutil.ignore_patterns("graded", "autograded", ".lock"))
+    facts = {"id": "7", "name": "x", "assignment": "00_sums", "remarks": [], "digest": "abc"}
+    (own / "graded").mkdir()
+    gradebook._grade_all(own, [facts], 1, {})  # nothing lies in submitted/7
+    (row,) = gradebook.grades(own).to_dict("records")
+    assert row["points"] == 0 and row["remarks"].startswith("not graded: ")
+    assert "digest" not in gradebook._notes(own)[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
