@@ -26,7 +26,7 @@ def add_to(commands):
     grade.add_argument("--jobs", type=int, help="how many at once (default: the cores)")
     grade.add_argument("--seconds", type=float, default=300, help="limit of one submission")
     grade.add_argument("--cell-seconds", type=float, default=60, help="limit of one cell")
-    grade.add_argument("--memory", type=float, default=4, help="limit of one process, in GB")
+    grade.add_argument("--memory", type=float, default=4, help="limit of one submission, in GB")
     grade.add_argument(
         "--no-isolation", action="store_true", help="where the machine itself is the box"
     )

@@ -220,13 +220,13 @@ def _grade_one(course, facts, execute):
     return True, nbformat.read(path, as_version=4).metadata.get("remarks", [])
 
 
-def feedback(course=".", assignments=None):
+def feedback(course="."):
     """Write a page for each graded submission, ``feedback/<id>/<assignment>/``. Returns how many.
 
     Raises ``UserError`` where nothing is graded yet.
     """
     course, api = Path(course).resolve(), _api(course)
-    names = assignments or sorted({p.parent.name for p in course.glob("autograded/*/*/*.ipynb")})
+    names = sorted({p.parent.name for p in course.glob("autograded/*/*/*.ipynb")})
     if not names:
         raise UserError(f"nothing is graded in {course}; `genlib class grade FOLDER` does it.")
     for name in names:

@@ -47,19 +47,21 @@ def collect(folder, released, roster=None):
         raise UserError(
             f"{folder} holds no folders; each learner's is named <id>_<name>, such as 17_Ada."
         )
-    names = {id: places[0][0] for id, places in found.items()} | _roster(roster)
+    names = _roster(roster)
+    names |= {id: places[0][0] or names.get(id, "") for id, places in found.items()}
     rows = []
     for id in sorted(names):
         places = found.get(id, [])
+        files = _read_all(places[0][1]) if len(places) == 1 else []
         for assignment, handed_out in released.items():
             row = Submission(id, names[id], assignment)
             rows.append(row)
             if len(places) > 1:
                 row.remarks.append(f"{len(places)} folders begin with {id}_: rename all but one")
-            elif not places or not _take(row, places[0][1], released):
-                row.remarks = row.remarks or ["missing"]
+            elif notebook := _take(row, files, released):
+                row.notebook = mend(notebook, handed_out, row.remarks)
             else:
-                row.notebook = mend(row.notebook, handed_out, row.remarks)
+                row.remarks = row.remarks or ["missing"]
     return rows
 
 
@@ -81,36 +83,41 @@ def _roster(path):
     return {_safe(id): name for id, name in zip(table["id"], names, strict=True)}
 
 
-def _take(row, place, released):
-    """Read the file of ``place`` that answers the assignment; whether there is one to grade."""
-    files, broken = [], None
+def _read_all(place):
+    """[(path, notebook, or why it is none)] of a learner's folder."""
+    files = []
     for path in sorted(place.rglob("*.ipynb")):
-        if path.is_symlink() or ".ipynb_checkpoints" in path.parts:
-            continue
+        if not path.is_symlink() and ".ipynb_checkpoints" not in path.parts:
+            try:
+                files.append((path, read(path)))
+            except ValueError as error:
+                files.append((path, str(error)))
+    return files
+
+
+def _take(row, files, released):
+    """The notebook that answers the row's assignment; or None, and a remark that says why."""
+    fitting = []
+    for path, notebook in files:
         named = path.stem == row.assignment
-        try:
-            notebook = read(path)
-        except ValueError as error:
-            if named or row.assignment in path.stem:
-                broken = f"broken: {path.name} {error}"
+        if isinstance(notebook, str):
+            if row.assignment in path.stem:
+                row.remarks = [f"broken: {path.name} {notebook}"]
             continue
-        if named or _belongs(notebook, released) == row.assignment:
-            files.append((not named, path, notebook))
-    files.sort(key=lambda file: file[:2])
-    if not files:
-        row.remarks += [broken] if broken else []
-        return False
-    others, path, row.notebook = files[0]
-    if len(files) > 1 and others:
-        row.remarks.append(f"{len(files)} files and none is named {row.assignment}.ipynb: keep one")
-        return False
-    if _belongs(row.notebook, released) not in (row.assignment, None):
-        row.remarks.append(f"{path.name} holds {_belongs(row.notebook, released)}")
-        return False
-    if others:
-        row.remarks.append(f"renamed: {path.name}")
-    row.path = path
-    return True
+        held = _belongs(notebook, released)
+        if named and held not in (row.assignment, None):
+            row.remarks = [f"{path.name} holds {held}"]
+        elif named or held == row.assignment:
+            fitting.append((not named, path, notebook))
+    if not fitting:
+        return None
+    fitting.sort(key=lambda file: file[:2])
+    renamed, path, notebook = fitting[0]
+    if renamed and len(fitting) > 1:
+        row.remarks = [f"{len(fitting)} files and none is named {row.assignment}.ipynb: keep one"]
+        return None
+    row.path, row.remarks = path, [f"renamed: {path.name}"] if renamed else []
+    return notebook
 
 
 def read(path):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from genlib import UserError, cli
-from genlib.classroom import exercises, gradebook, isolation
+from genlib.classroom import exercises, gradebook, isolation, submissions
 
 ANSWERS = {"double": "def double(x):\n    return 2 * x", "total": "total = 6"}
 SECRET = "a hidden test"
@@ -177,6 +177,9 @@ def graded(course, boxes, tmp_path_factory):
         (folder / name).mkdir()
         (folder / name / "00_sums.ipynb").write_bytes(content)
     (folder / "nothing_").mkdir()
+    (folder / "two_").mkdir()
+    for name in ("one.ipynb", "other.ipynb"):
+        shutil.copy(late, folder / "two_" / name)
     for name in ("twice_a", "twice_b"):
         shutil.copytree(folder / "wrong_", folder / name)
     (folder / "link_").mkdir()
@@ -234,6 +237,7 @@ def test_a_submission_sees_nothing_of_the_class_no_network_and_an_empty_folder(g
         *(("broken: 00_sums.ipynb", "broken"), ("broken: 00_sums.ipynb", "binary")),
         *(("broken: 00_sums.ipynb", "empty"), ("missing", "nothing"), ("missing", "absent")),
         *(("2 folders begin with twice_", "twice"), ("missing", "link")),
+        ("2 files and none is named 00_sums.ipynb: keep one", "two"),
     ],
 )
 def test_what_is_odd_is_a_row_with_a_reason(graded, name, why):
@@ -262,6 +266,21 @@ def test_a_zip_to_hand_out_holds_the_notebooks_alone(course):
         assert archive.namelist() == ["00_sums.ipynb"]
         text = archive.read("00_sums.ipynb").decode()
     assert SECRET not in text and "2 * x" not in text
+
+
+def test_a_file_that_answers_another_assignment_is_a_row_with_a_reason(course, tmp_path):
+    (tmp_path / "1_x").mkdir()
+    nbformat.write(answered(course, **ANSWERS), tmp_path / "1_x" / "01_more.ipynb")
+    sums = nbformat.read(course / "release" / "00_sums" / "00_sums.ipynb", 4)
+    more = nbformat.from_dict(sums)
+    for one in more.cells[1:]:
+        one.metadata.nbgrader.grade_id += "_more"
+    found = submissions.collect(tmp_path, {"00_sums": sums, "01_more": more})
+    assert [row.remarks for row in found] == [
+        ["renamed: 01_more.ipynb"],
+        ["01_more.ipynb holds 00_sums"],
+    ]
+    assert found[0].notebook and found[1].notebook is None
 
 
 def test_what_a_class_and_a_learner_alone_get_is_the_same(course):
