@@ -11,9 +11,9 @@ import numpy as np
 
 from genlib import UserError, metrics
 from genlib.data import checkpoints
-from genlib.data.images import load_images, to_model
+from genlib.data.images import load_images, to_model, to_unit
 from genlib.data.texts import load_text
-from genlib.models import diffusion, gan, gpt, pixels, rnn, tokenizers, vae
+from genlib.models import codes, diffusion, gan, gpt, pixels, rnn, tokenizers, vae, vq
 from genlib.runs.run import environment
 from genlib.training import Batches, Muon, Windows, keras, text_muon, warmup_cosine
 
@@ -93,6 +93,36 @@ def best_pixels(epochs=1, batch_size=16):
     _publish(model, "pixels_mnist", data, began, results, parameters, epochs=epochs)
 
 
+def best_vq(epochs=6, batch_size=64):
+    """Train and publish ``vq_mnist``: lesson 05's autoencoder, longer."""
+    data, began = load_images("mnist"), time.time()
+    parameters = {"image_shape": list(data.shape), "num_codes": 128, "dim": 8}
+    model, batches = vq.build_vqvae(**parameters), Batches(data.images, batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * len(batches))
+    model.compile(optimizer=keras.optimizers.Adam(rate))
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    found = model.encode(to_model(data.test_images))
+    error = np.sqrt(np.mean((model.decode(found) - to_unit(data.test_images)) ** 2))
+    results = {"error": float(error), "codes_used": len(np.unique(found)) / 128}
+    print(results)
+    _publish(model, "vq_mnist", data, began, results, parameters, epochs=epochs)
+
+
+def best_codes(epochs=2, batch_size=32):
+    """Train and publish ``codes_mnist``, which writes codes of ``vq_mnist``: lesson 05's prior."""
+    data, began, decoder = load_images("mnist"), time.time(), vq.load_vqvae()
+    parameters = {"num_codes": 128, "length": 49, "num_words": 10}
+    model = codes.build_codes(**parameters)
+    texts = decoder.encode(to_model(data.images))
+    batches = codes.CodeBatches(model.tokenizer, data.labels, texts, batch_size)
+    model.compile(optimizer=text_muon(1e-2, epochs * len(batches)), jit_compile=True)
+    model.fit(batches.stream(), epochs=epochs, shuffle=False, verbose=2)
+    drawn = decoder.decode(model.generate(np.arange(5000) % 10, seed=1))
+    results = {"fcd": metrics.measure_fcd(drawn, data, judge=metrics.Judge(data)).as_dict()}
+    print(results)
+    _publish(model, "codes_mnist", data, began, results, parameters, epochs=epochs)
+
+
 def best_language_model(name, build, epochs, batch_size, tokenizer="characters", **sizes):
     """Train and publish a model of Shakespeare: the recipes of lessons 08, 09 and 10, longer."""
     data, began = load_text("shakespeare"), time.time()
@@ -142,6 +172,8 @@ RECIPES = {
         "gpt_pieces", gpt.GPT, epochs=6, batch_size=16, tokenizer="bpe", context_length=128
     ),
     "pixels_mnist": best_pixels,
+    "vq_mnist": best_vq,
+    "codes_mnist": best_codes,
     "guided_mnist": lambda: best_diffusion("guided_mnist", num_classes=10),
 }
 

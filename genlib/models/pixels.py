@@ -10,24 +10,20 @@ import numpy as np
 from genlib import UserError, check_whole
 from genlib.data import checkpoints
 from genlib.data.images import to_unit
-from genlib.models.blocks import in_batches, named_options
-from genlib.models.decoding import check_controls
-from genlib.models.gpt import GPT
+from genlib.models.blocks import named_options
+from genlib.models.codes import CodeBatches, CodeGPT, CodeTokens
 from genlib.training.backend import keras
-from genlib.training.batches import Shuffled
 
-ops = keras.ops
 MAX_PATCHES = 65_536  # different patches: more would make a large model of its embedding alone
-BATCH = 64  # images that are drawn, or scored, at once
 
 
 @keras.saving.register_keras_serializable(package="genlib")
-class PixelTokenizer:
+class PixelTokenizer(CodeTokens):
     """A token a patch: images of few levels, cut into squares, row by row from the top left.
 
     image_shape: (height, width, channels); levels: of each pixel, 2 or more, evenly spaced from
     0 to 1; patch: side of a square in pixels. The pixels of a patch are the digits of its token in
-    base ``levels``, the top left one first. One token more, ``start``, stands before each image.
+    base ``levels``, the top left one first. One word, the start, stands before each image.
 
     Raises ``UserError`` for a patch that does not divide the sides or leaves fewer than 2 patches,
     and for more than 65,536 different ones.
@@ -41,19 +37,13 @@ class PixelTokenizer:
                 "squares; give a whole number that divides both sides."
             )
         self.levels, self.patch, self.values = levels, patch, patch**2 * channels
-        self.start = levels**self.values
-        if levels < 2 or self.start > MAX_PATCHES:
+        if levels < 2 or levels**self.values > MAX_PATCHES:
             raise UserError(
                 f"levels={levels} with patches of {self.values} values is not possible; give 2 or "
                 f"more levels, and a small patch: there may be {MAX_PATCHES:,} different ones, not "
                 f"{levels} to the power of {self.values}."
             )
-        self.length = height * width // patch**2
-
-    @property
-    def vocab_size(self):
-        """How many tokens there are: the patches and the start."""
-        return self.start + 1
+        super().__init__(levels**self.values, height * width // patch**2)
 
     def encode(self, images):
         """Images (n, height, width, channels), uint8 or float in [0, 1] → int32 (n, length).
@@ -86,10 +76,10 @@ class PixelTokenizer:
         """
         tokens = np.asarray(tokens)
         whole = tokens.ndim == 2 and tokens.shape[1] == self.length
-        if not (whole and np.all((tokens >= 0) & (tokens < self.start))):
+        if not (whole and np.all((tokens >= 0) & (tokens < self.num_codes))):
             raise UserError(
                 f"the tokens have shape {tokens.shape}; an image is {self.length} tokens from 0 to "
-                f"{self.start - 1:,}."
+                f"{self.num_codes - 1:,}."
             )
         digits = tokens[..., None] // self._powers() % self.levels
         height, width, channels = self.image_shape
@@ -100,21 +90,12 @@ class PixelTokenizer:
     def _powers(self):
         return self.levels ** np.arange(self.values - 1, -1, -1, dtype="int32")
 
-    def with_start(self, tokens):
-        """Tokens (n, length) → the start and the tokens: int32 (n, 1 + length)."""
-        return np.insert(tokens, 0, self.start, axis=1)
-
     def get_config(self):
         """What Keras saves."""
         return {"image_shape": self.image_shape, "levels": self.levels, "patch": self.patch}
 
-    @classmethod
-    def from_config(cls, config):
-        """The tokenizer of a saved configuration."""
-        return cls(**config)
 
-
-class PixelBatches(Shuffled):
+class PixelBatches(CodeBatches):
     """Images as tokens, in shuffled batches (the start and all tokens but the last, all tokens).
 
     images: (n, height, width, channels), uint8 or float in [0, 1]; both parts of a batch are int32
@@ -124,27 +105,16 @@ class PixelBatches(Shuffled):
     rows = "images"
 
     def __init__(self, images, tokenizer, batch_size, seed=0):
-        self.context_length = tokenizer.length
-        tokens = tokenizer.with_start(tokenizer.encode(images))
-        super().__init__([tokens[:, :-1], tokens[:, 1:]], batch_size, seed)
+        starts = np.zeros(len(images), int)
+        super().__init__(tokenizer, starts, tokenizer.encode(images), batch_size, seed)
 
 
 @keras.saving.register_keras_serializable(package="genlib")
-class PixelGPT(GPT):
-    """A transformer decoder that trains under plain ``fit`` on ``PixelBatches``.
+class PixelGPT(CodeGPT):
+    """A ``CodeGPT`` whose codes are patches of pixels; it trains on ``PixelBatches``.
 
     tokenizer: a ``PixelTokenizer``. num_layers, num_heads, model_dim, dropout, seed: as of ``GPT``.
-    It learns a vector for each place in the picture, so that it knows which patch is above.
     """
-
-    def __init__(self, tokenizer, num_layers=4, num_heads=4, model_dim=128, dropout=0.0, seed=0):
-        sizes = (num_layers, num_heads, model_dim, tokenizer.length)
-        super().__init__(tokenizer, *sizes, dropout, positions="learned", seed=seed)
-
-    def read_out(self, x):
-        """Vectors → logits: those of ``GPT``, and no chance for the start token."""
-        patches = ops.arange(self.vocab_size) < self.tokenizer.start
-        return ops.where(patches, super().read_out(x), -1e9)
 
     @named_options
     def generate(self, n, *, temperature=1.0, top_k=None, top_p=1.0, seed=0):
@@ -154,12 +124,8 @@ class PixelGPT(GPT):
         images, and a larger ``n`` begins with them. Raises ``UserError`` for what is out of range.
         """
         check_whole("n", n, 1)
-        check_controls(temperature, top_k, top_p, min_p=0.0, repetition_penalty=1.0)
-        controls = np.float32([temperature, top_k or 0, top_p, 0.0, 1.0])
-        starts, rows = [[self.tokenizer.start]] * BATCH, []
-        while len(rows) < n:  # always as many at once: one compiled loop serves every n
-            rows += self._extend(starts, self.context_length, controls, [seed, len(rows)], None)
-        return self.tokenizer.decode(rows[:n])
+        controls = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        return self.tokenizer.decode(super().generate(np.zeros(n, int), **controls))
 
     def cross_entropy(self, images):
         """Nats of each patch, given those before it: NumPy (n, length).
@@ -167,18 +133,11 @@ class PixelGPT(GPT):
         images: (n, height, width, channels), uint8 or float in [0, 1], which are rounded to the
         model's levels first.
         """
-        tokens = self.tokenizer.with_start(self.tokenizer.encode(images))
-        return in_batches(lambda rows: [self._nats(rows)], tokens, size=BATCH)[0]
+        return super().cross_entropy(np.zeros(len(images), int), self.tokenizer.encode(images))
 
     def nats_per_image(self, images):
         """−log p of each image, rounded to the model's levels: NumPy (n,). Exact, no bound."""
         return self.cross_entropy(images).sum(1)
-
-    def get_config(self):
-        """What Keras saves."""
-        config = super().get_config()
-        del config["context_length"], config["positions"]  # follow from the tokenizer; fixed
-        return config
 
 
 def build_pixels(image_shape=(28, 28, 1), levels=4, patch=2, **sizes):

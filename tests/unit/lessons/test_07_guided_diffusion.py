@@ -167,7 +167,7 @@ def test_the_interval_of_a_difference_covers_it():
 
 def test_variety_is_that_of_the_features_whatever_the_number_and_its_interval_covers_it():
     rng, values, covered = np.random.default_rng(0), [], 0
-    real = 3 * rng.standard_normal((20_000, 4)), np.arange(20_000) % 10
+    real = 3 * rng.standard_normal((4000, 4)), np.arange(4000) % 10
     for _ in range(200):
         drawn = 1.5 * rng.standard_normal((100, 4)), np.arange(100) % 10
         value, low, high = lesson.variety(drawn, real)

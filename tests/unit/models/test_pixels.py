@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from genlib import UserError, metrics, runs, training
 from genlib.data import checkpoints
-from genlib.models import pixels
+from genlib.models import codes, pixels
 from genlib.training.backend import keras
 from genlib.training.optimizers import text_muon
 
@@ -26,6 +26,11 @@ def shaken(image_shape=(8, 8, 1), levels=2, patch=2, scale=0.5, **options):
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, scale, w.shape) for w in model.get_weights()])
     return model
+
+
+def behind_start(model, tokens):
+    """Tokens (n, length) behind the start of each row."""
+    return model.tokenizer.rows(np.zeros(len(tokens), int), tokens)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_decoding_gives_the_image_rounded_to_its_levels(shape, levels, patch):
     for given in (images, images / 255):
         tokens = tokenizer.encode(given)
         found = tokenizer.decode(tokens)
-        assert tokens.shape == (20, tokenizer.length) and tokens.max() < tokenizer.start
+        assert tokens.shape == (20, tokenizer.length) and tokens.max() < tokenizer.num_codes
         assert found.dtype == np.float32 and np.array_equal(found, expected)
     assert np.array_equal(tokenizer.encode(found), tokens)
 
@@ -81,7 +86,7 @@ def test_a_batch_holds_the_tokens_of_images_behind_the_start_and_the_tokens(digi
     known = tokenizer.encode(digits.images[:10]).tolist()
     rows = []
     for inputs, targets in (batches[0], batches[1]):
-        assert tokenizer.start == 256 and np.all(inputs[:, 0] == 256)
+        assert tokenizer.num_codes == 256 and np.all(inputs[:, 0] == 256)
         assert np.array_equal(inputs[:, 1:], targets[:, :-1])
         rows += targets.tolist()
     assert rows != known and sorted(rows) == sorted(known)
@@ -100,7 +105,7 @@ def test_the_chances_of_all_images_sum_to_one(tiny):
 def test_the_nats_of_a_patch_are_those_of_the_logits_without_the_start(model, digits):
     images = digits.test_images[:130]  # more than two batches
     tokens = model.tokenizer.encode(images)
-    logits = np.asarray(model(model.tokenizer.with_start(tokens)[:, :-1]), "float64")[..., :16]
+    logits = np.asarray(model(behind_start(model, tokens)[:, :-1]), "float64")[..., :16]
     expected = -np.take_along_axis(log_softmax(logits, -1), tokens[..., None], -1)[..., 0]
     np.testing.assert_allclose(model.cross_entropy(images), expected, atol=1e-4)
     np.testing.assert_allclose(model.nats_per_image(images), expected.sum(1), atol=1e-3)
@@ -127,7 +132,7 @@ def test_images_are_drawn_as_often_as_their_likelihood_says(tiny):
 def test_greedy_images_take_the_likeliest_patch_each_time(model):
     image = model.generate(1, top_k=1)
     tokens = model.tokenizer.encode(image)
-    logits = np.asarray(model(model.tokenizer.with_start(tokens)[:, :-1]))[0]
+    logits = np.asarray(model(behind_start(model, tokens)[:, :-1]))[0]
     *_, second, first = np.sort(logits, axis=-1).T
     clear = first - second > 1e-3
     assert np.mean(clear) > 0.8 and len(set(tokens[0])) > 2
@@ -136,13 +141,13 @@ def test_greedy_images_take_the_likeliest_patch_each_time(model):
 
 @backend
 def test_the_same_seed_gives_the_same_images_and_a_larger_n_begins_with_them(model):
-    images = model.generate(pixels.BATCH + 5, seed=3)
-    assert images.shape == (pixels.BATCH + 5, 8, 8, 1) and images.dtype == np.float32
+    images = model.generate(codes.BATCH + 5, seed=3)
+    assert images.shape == (codes.BATCH + 5, 8, 8, 1) and images.dtype == np.float32
     assert set(np.unique(images)) == {0, 1}
-    assert np.array_equal(model.generate(pixels.BATCH + 5, seed=3), images)
+    assert np.array_equal(model.generate(codes.BATCH + 5, seed=3), images)
     assert np.array_equal(model.generate(3, seed=3), images[:3])
     assert not np.array_equal(model.generate(3, seed=4), images[:3])
-    assert len(np.unique(images, axis=0)) > pixels.BATCH  # the second batch does not repeat
+    assert len(np.unique(images, axis=0)) > codes.BATCH  # the second batch does not repeat
 
 
 def test_controls_make_images_likelier(model):
@@ -159,8 +164,8 @@ def test_the_start_is_never_drawn_even_where_it_would_be_likeliest():
     matrix = model.embedding.get_weights()[0]
     matrix[-1] *= 100
     model.embedding.set_weights([matrix])
-    tokens = model.tokenizer.with_start(np.zeros((1, 3), int))
-    assert np.asarray(model(tokens))[..., -1].max() < -1e6
+    tokens = behind_start(model, np.zeros((1, 4), int))
+    assert np.asarray(model(tokens[:, :-1]))[..., -1].max() < -1e6
     model.generate(64, temperature=10.0)  # decode refuses a start
 
 
