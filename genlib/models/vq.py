@@ -54,13 +54,10 @@ class VectorQuantizer(layers.Layer):
 
     def build(self, shape):
         start = keras.initializers.RandomNormal(seed=self.seed)
-        self.codebook = self.add_weight(
-            (self.num_codes, self.dim), initializer=start, trainable=False, name="codebook"
-        )
-        self.uses = self.add_weight((self.num_codes,), "zeros", trainable=False, name="uses")
-        self.sums = self.add_weight(
-            (self.num_codes, self.dim), "zeros", trainable=False, name="sums"
-        )
+        size, fixed = (self.num_codes, self.dim), {"trainable": False}
+        self.codebook = self.add_weight(size, start, name="codebook", **fixed)
+        self.uses = self.add_weight((self.num_codes,), "zeros", name="uses", **fixed)
+        self.sums = self.add_weight(size, "zeros", name="sums", **fixed)
 
     def call(self, z, training=False):
         flat = ops.reshape(z, (-1, self.dim))
@@ -85,7 +82,7 @@ class VectorQuantizer(layers.Layer):
         self.sums.assign(sums)
         alive = uses > 1e-6 * even
         means = sums / ops.where(alive, uses, 1.0)[:, None]
-        self.codebook.assign(ops.where(alive[:, None], means, self.codebook))
+        self.codebook.assign(ops.where(alive[:, None], means, self.codebook.value))
 
     def codes(self, z):
         """Vectors (…, dim) → int32 codes (…), from 0."""
@@ -299,6 +296,5 @@ def build_vqvae(
 
 
 def load_vqvae(name="vq_mnist", image_shape=None):
-    """Return a shipped ``VQVAE``. Raises ``UserError`` if its file is not intact, or if it does
-    not draw ``image_shape``."""
+    """Return a shipped ``VQVAE``, or raise ``UserError`` as ``checkpoints.load`` does."""
     return checkpoints.load(name, build_vqvae, image_shape)
