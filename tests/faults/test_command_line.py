@@ -24,7 +24,7 @@ TABLE = [
     ("run", "lesson"),
     ("run 2", "there is no lesson '2'"),
     ("run 02_gna", "Did you mean '02_gan'?"),
-    ("run 05", "there is no lesson '05'"),
+    ("run 13", "there is no lesson '13'"),
     ("run ../02_gan", "there is no lesson '../02_gan'"),
     ("run nope --help", "there is no lesson 'nope'"),
     ("run 02 -p", "-p"),
