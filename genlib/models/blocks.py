@@ -49,23 +49,23 @@ def draw_latents(n, shape, seed, latents=None, labels=None):
     return latents
 
 
-def check_labels(labels, n, num_classes, shape=()):
-    """One label, or ``n`` of them: whole numbers from 0 to ``num_classes`` − 1 → int32 NumPy (n,).
+def check_labels(labels, n, num_classes):
+    """One whole number, or ``n`` of them, from 0 to ``num_classes`` − 1 → int32 NumPy (n,).
 
-    shape: of a label that is a row, such as the words of a caption → (n, *shape); in a row
-    ``num_classes`` too may stand, for nothing. Raises ``UserError`` for anything else.
+    Raises ``UserError`` for anything else.
     """
-    labels, highest = np.asarray(labels), num_classes - (not shape)
-    if labels.shape not in (shape, (n, *shape)) or labels.dtype.kind not in "iu":
-        rows = f"one row of shape {shape}" if shape else "one whole number"
+    labels = np.asarray(labels)
+    if labels.shape not in ((), (n,)) or labels.dtype.kind not in "iu":
         raise UserError(
-            f"labels must be {rows} or {n} of them, not {labels.dtype} of shape {labels.shape}."
+            f"labels must be one whole number or {n} of them, not {labels.dtype} of shape "
+            f"{labels.shape}."
         )
-    if labels.min() < 0 or labels.max() > highest:
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(
-            f"the labels go from {labels.min()} to {labels.max()}; this model knows 0 to {highest}."
+            f"the labels go from {labels.min()} to {labels.max()}; this model knows 0 to "
+            f"{num_classes - 1}."
         )
-    return np.broadcast_to(labels, (n, *shape)).astype("int32")
+    return np.broadcast_to(labels, n).astype("int32")
 
 
 def in_batches(function, *arrays, size):

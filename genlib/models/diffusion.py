@@ -29,15 +29,15 @@ BATCH = 250  # images that are drawn at once, at most
 class DiffusionModel(keras.Model):
     """A network that trains under plain ``fit`` to take the noise out of images.
 
-    network: [image, time] or [image, time, label] → output; a label is a number, or an array.
+    network: [image, time] or [image, time, label] → output, such as ``build_unet`` makes.
     schedule: "linear", "cosine" or "flow"; prediction: what it outputs, "noise", "image", "v" or
     "flow". timesteps: T, the number of noise levels. density: how often each is trained on,
     "uniform", "logit_normal" (the middle more often, Esser et al. 2024), or "mixed", a tenth of
     which is uniform, so that T, where samples start, is met. ema: decay of the averaged weights,
     which ``generate`` uses. label_dropout: share of the labels that training hides, to learn with
-    and without (Ho & Salimans 2022). num_classes: of the label input, 0 if there is none; as a
-    label it means "not told". seed: of all noise. ``fit`` takes images in [-1, 1], and labels where
-    the network does. Raises ``UserError`` for options out of range, ``fit`` for data.
+    and without (Ho & Salimans 2022). num_classes: of the label input, 0 if there is none. seed: of
+    all noise. ``fit`` takes images in [-1, 1], and labels (batch,) where the network does. Raises
+    ``UserError`` for options that are out of range, and ``fit`` for images and labels that are.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class DiffusionModel(keras.Model):
                 f"ema={ema} and label_dropout={label_dropout} do not fit: ema goes from 0 to below "
                 "1, label_dropout from 0 to 1."
             )
-        self.network, self.num_classes = network, num_classes
+        self.network = network
         self.average = keras.models.clone_model(network)
         self.average.set_weights(network.get_weights())
         self.average.trainable = False
         self.timesteps, self.density = timesteps, density
         self.ema, self.label_dropout, self.seed = ema, label_dropout, seed
-        shapes = [tuple(shape[1:]) for shape in network.input_shape]
-        self.image_shape, self.label_shape = shapes[0], shapes[2] if num_classes else ()
+        self.image_shape = tuple(network.input_shape[0][1:])
+        self.num_classes = num_classes
         self.table = self.add_weight((timesteps + 1, 4), trainable=False, name="table")
         self.set_path(schedule, prediction)
         self.updates = self.add_weight((), initializer="zeros", trainable=False, name="updates")
@@ -118,7 +118,6 @@ class DiffusionModel(keras.Model):
             if y is None:
                 raise UserError(f"this model has {self.num_classes} classes: fit(images, labels).")
             hidden = keras.random.uniform(ops.shape(time), seed=self.noise) < self.label_dropout
-            hidden = ops.reshape(hidden, (-1, *[1] * len(self.label_shape)))  # a row as a whole
             inputs.append(ops.where(hidden, self.num_classes, ops.cast(y, "int32")))
         loss = ops.mean(ops.square(self.network(inputs, training=training) - target))
         if training:
@@ -161,8 +160,9 @@ class DiffusionModel(keras.Model):
                 x0 = estimate_image(x, output, alpha, sigma, a, b)
                 return ops.clip(x0, -1.0, 1.0)
 
-            images, told = (None, *self.image_shape), (None, *self.label_shape)
-            signature = [(images, "float32"), (told, "int32"), *[((), "float32")] * 6]
+            numbers = [((), "float32")] * 6
+            images = ((None, *self.image_shape), "float32")
+            signature = [images, ((None,), "int32"), *numbers]
             self.estimators[average, guided] = compiled(estimate, network.variables, signature)
         return self.estimators[average, guided]
 
@@ -190,7 +190,7 @@ class DiffusionModel(keras.Model):
         self._check(steps, sampler, eta, guidance_scale, labels)
         labels = self._labels(labels, len(latents))
         if labels is None or guidance_scale == 0:
-            labels = np.full((len(latents), *self.label_shape), self.num_classes, "int32")
+            labels = np.full(len(latents), self.num_classes, "int32")
         estimate = self.estimator(average, guided=guidance_scale not in (0, 1))
         times = np.linspace(self.timesteps, 0, steps + 1).round().astype(int)
         # Python's numbers take the dtype of the tensors they meet.
@@ -206,7 +206,8 @@ class DiffusionModel(keras.Model):
         def draw():
             return keras.random.normal(x.shape, seed=noise)
 
-        yield from walk(denoise, x, [rate[:2] for rate in rates], sampler, draw, eta, jumps)
+        levels = [(alpha, sigma) for alpha, sigma, *_ in rates]
+        yield from walk(denoise, x, levels, sampler, draw, eta, jumps)
 
     @named_options
     def generate(
@@ -227,16 +228,15 @@ class DiffusionModel(keras.Model):
         """Draw images: NumPy (n, height, width, channels) in [0, 1].
 
         steps: evaluations of the network, 1 to ``timesteps``. sampler: "ddpm", "ddim" or "dpm",
-        the last two with ``eta`` from 0 to 1, the share of fresh noise. labels: one, or n of
+        the last two with ``eta`` from 0 to 1, the share of fresh noise. labels: an integer, or n of
         them, or None for "not told"; guidance_scale: 0 ignores them, 1 heeds them as training did,
         more exaggerates. latents, of the images' shape, fix the noise at the start; average: use
         the averaged weights. project: slice of rows → what corrects their estimates of x₀, tensor →
         tensor; jumps: times that each step is walked, so that all comes to agree (Lugmayr et al.
         2022). The same seed gives the same images. Raises ``UserError`` for what is out of range.
         """
-        each = labels if np.ndim(labels) > len(self.label_shape) else None
-        latents = draw_latents(n, self.image_shape, seed, latents, each)
-        images, n = [], len(latents)
+        latents = draw_latents(n, self.image_shape, seed, latents, labels)
+        n, images = len(latents), []
         labels = self._labels(labels, n)
         controls = {"steps": steps, "sampler": sampler, "eta": eta, "jumps": jumps}
         controls |= {"guidance_scale": guidance_scale, "average": average}
@@ -255,7 +255,7 @@ class DiffusionModel(keras.Model):
             return None
         if not self.num_classes:
             raise UserError("labels need a model that was trained with them; this one was not.")
-        return check_labels(labels, n, self.num_classes, self.label_shape)
+        return check_labels(labels, n, self.num_classes)
 
     def _check(self, steps, sampler, eta, guidance_scale, labels):
         check_whole("steps", steps, 1, self.timesteps)

@@ -179,7 +179,7 @@ class VQVAE(keras.Model):
 
     encoder: image → vectors (batch, h, w, dim), quantizer: those → as many of its own, decoder:
     back to pixels. commitment: β, the weight of what keeps the encoder near its codes; an FSQ has
-    no use for it. ``fit`` takes images in [-1, 1]. Raises ``UserError`` for other images.
+    no use for it. ``fit`` takes images in [-1, 1], as does ``encode``, which checks them.
     """
 
     def __init__(self, encoder, quantizer, decoder, commitment=0.25):
@@ -285,7 +285,7 @@ def build_vqvae(
     check_shape(image_shape, stride)
     keras.utils.set_random_seed(seed)
     rest = {"commitment": options.pop("commitment", 0.25)}
-    if isinstance(num_codes, int):
+    if np.ndim(num_codes) == 0:
         quantizer = VectorQuantizer(num_codes, dim, seed=seed, **options)
     else:
         quantizer = FiniteScalarQuantizer(num_codes, **options)
